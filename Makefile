@@ -1,0 +1,69 @@
+# Two commands do all: `make demo` runs the main job, `make test` the tests. Both set themselves up in .venv.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do $$p -c 'import venv' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# On Linux x86-64 the plain version of torch may be a CUDA build of several gigabytes; the +cpu build never is.
+ON_X86_LINUX := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo yes)
+TORCH ?= torch==2.13.0$(if $(ON_X86_LINUX),+cpu)
+
+.PHONY: help demo test test-slow test-integration lint format bench pictures wheel clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
+
+demo: $(VENV)/.torch  ## run the whole journey on real faces and a real clip
+	$(BIN)/immunogate demo
+
+test: $(VENV)/.ready  ## the tests (under ten minutes)
+	$(BIN)/python -m pytest -m "not slow and not integration and not gpu"
+
+test-slow: $(VENV)/.ready  ## the tests that take minutes
+	$(BIN)/python -m pytest -m "slow"
+
+test-integration: $(VENV)/.ready  ## the tests that start real servers; installs them where apt and root are there
+	@dpkg -s gir1.2-gst-rtsp-server-1.0 >/dev/null 2>&1 || (apt-get update -q && apt-get install -qy python3-gi \
+	  gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad)
+	$(BIN)/python -m pytest -m "integration"
+
+lint: $(VENV)/.ready  ## formatting, style, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -c 'import torch' 2>/dev/null && $(BIN)/mypy || echo "mypy not run: it needs torch"
+
+format: $(VENV)/.ready  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.torch  ## the benchmarks, into benchmarks/results/
+	$(BIN)/python benchmarks/run_all.py
+
+wheel: $(VENV)/.ready  ## build sdist and wheel into dist/
+	$(BIN)/python -m build
+
+clean:  ## remove the environment and everything that was made
+	rm -rf $(VENV) out dist build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || (echo "no Python 3.10 to 3.12 with venv was found; set PYTHON=" && exit 2)
+	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2], "immunogate needs Python 3.10 or newer"'
+	$(PYTHON) -m venv $(VENV)
+
+# The package with everything that tests need. Where torch has no CPU build for this Python, its tests are skipped.
+$(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
+	@if $(PIP) install -q -c constraints.txt "$(TORCH)"; then \
+	  $(PIP) install -q -c constraints.txt -e '.[export,train,dev]'; \
+	else \
+	  echo "no CPU build of torch for this Python: tests that need torch are skipped"; \
+	  $(PIP) install -q -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+# The demo exports a bundle and can not do without torch.
+$(VENV)/.torch: $(VENV)/.ready
+	@$(BIN)/python -c 'import torch' 2>/dev/null || \
+	  (echo "installing the default build of torch, which can be several gigabytes" && \
+	   $(PIP) install -q -c constraints.txt -e '.[export,train,dev]')
+	@touch $@
