@@ -1,0 +1,1 @@
+"""What is learned: the eigenbasis, the purifier's networks by self-supervised rehearsal, and how they look."""
