@@ -1,0 +1,114 @@
+"""The torch twin of a deployed bundle: the same purify-then-recognise chain in full precision, with gradients.
+
+`immunogate verify` holds the deployed chain against it; attacks that need gradients run on it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from immunogate.basis import Eigenbasis
+from immunogate.networks.purifier import Purifier
+from immunogate.networks.recognisers import RecogniserSpec
+from immunogate.structs import CROP_SIZE
+
+DETERMINISTIC_MODES = ("fixed", "expected", "threshold")
+
+
+class UnitEmbedding(nn.Module):
+    """A recogniser whose embeddings have unit length: what is exported.
+
+    Args:
+        recogniser: (B, 3, height, width) to (B, E).
+    """
+
+    def __init__(self, recogniser: nn.Module) -> None:
+        super().__init__()
+        self.recogniser = recogniser
+
+    def forward(self, face: Tensor) -> Tensor:
+        """(B, 3, height, width) to (B, E) of unit length."""
+        embedding: Tensor = self.recogniser(face)
+        unit: Tensor = embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return unit
+
+
+class TorchTwin(nn.Module):
+    """Purifier and recogniser in torch.
+
+    Args:
+        recogniser: in evaluation mode.
+        spec: its input size and normalisation.
+        basis: eigenfaces in full precision.
+        mode: fixed, expected or threshold; the modes that draw clones take their weights from outside.
+        top_k: eigenfaces kept in mode fixed.
+        purifier: needed by every mode but fixed.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(
+        self,
+        recogniser: nn.Module,
+        spec: RecogniserSpec,
+        basis: Eigenbasis,
+        mode: str = "fixed",
+        top_k: int = 0,
+        purifier: Purifier | None = None,
+    ) -> None:
+        super().__init__()
+        if mode != "fixed" and purifier is None:
+            raise ValueError(f"mode {mode} needs a purifier, got None")
+        self.recogniser = UnitEmbedding(recogniser)
+        self.spec = spec
+        self.mode = mode
+        self.top_k = top_k
+        self.purifier = purifier
+        self.register_buffer("mean", torch.from_numpy(basis.mean))
+        self.register_buffer("basis", torch.from_numpy(basis.basis))
+        self.eval()
+
+    def embed(self, faces: Tensor) -> Tensor:
+        """(B, D) faces in [-1, 1] to (B, E) embeddings of unit length, without purification."""
+        planes = self.spec.prepare(faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE))
+        embeddings: Tensor = self.recogniser(planes)
+        return embeddings
+
+    def probabilities(self, faces: Tensor) -> Tensor:
+        """(B, D) faces to (B, n) probabilities.
+
+        Raises:
+            ValueError: there is no purifier.
+        """
+        if self.purifier is None:
+            raise ValueError("this twin has no purifier")
+        probabilities: Tensor = self.purifier(faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE))
+        return probabilities
+
+    def purify(self, faces: Tensor, weights: Tensor | None = None) -> Tensor:
+        """(B, D) faces to (B, D) purified ones, x_hat = mu + E^T (a E (x - mu)).
+
+        Args:
+            faces: in [-1, 1].
+            weights: (B, n) antibodies; by default those of the twin's own mode.
+        """
+        antibody = self._antibody(faces) if weights is None else weights
+        coefficients = (faces - self.mean) @ self.basis.T
+        return self.mean + (antibody * coefficients) @ self.basis
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """(B, D) faces to (B, E) embeddings of the purified faces."""
+        return self.embed(self.purify(faces))
+
+    def _antibody(self, faces: Tensor) -> Tensor:
+        if self.mode == "fixed":
+            kept = torch.arange(len(self.basis), device=faces.device) < self.top_k
+            return kept.to(faces.dtype).expand(len(faces), -1)
+        probabilities = self.probabilities(faces)
+        if self.mode == "expected":
+            return probabilities
+        if self.mode == "threshold":
+            return (probabilities > 0.5).to(faces.dtype)
+        raise ValueError(f"mode {self.mode} draws clones: give their weights")
