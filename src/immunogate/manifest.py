@@ -1,0 +1,276 @@
+"""What a bundle says about itself: ``manifest.json`` as frozen, validated structures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from immunogate.errors import BundleError
+from immunogate.files import sha256_of_bytes
+
+MANIFEST_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle: its SHA-256 and its length in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """The face detector.
+
+    Attributes:
+        file: name of the ONNX file; input (1, 3, H, W) float32, BGR 0..255, H and W multiples of ``stride``.
+        architecture: yunet.
+        stride: the coarsest of its grids in pixels.
+    """
+
+    file: str
+    architecture: str
+    stride: int = 32
+
+
+@dataclass(frozen=True)
+class AnalyzerEntry:
+    """The network that states the probabilities of the eigenfaces.
+
+    Attributes:
+        file: name of the ONNX file; input ``face`` (B, 1, 112, 112) float32 in [-1, 1], output
+            ``probabilities`` (B, n).
+        architecture: of the purifier's networks.
+        opset: ONNX operator set.
+        precision: fp32 or fp16, of weights and arithmetic; inputs and outputs stay float32.
+    """
+
+    file: str
+    architecture: str
+    opset: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class RecogniserEntry:
+    """The recogniser.
+
+    Attributes:
+        file: name of the ONNX file; input ``face`` (B, 3, height, width) float32, output ``embedding``
+            (B, E), unit length.
+        architecture: name of the architecture.
+        height: input rows in pixels.
+        width: input columns in pixels.
+        crop_left: first column of the 112x112 crop that the network sees.
+        mean: taken off each pixel of 0..255.
+        std: divides after that.
+        colour: order of the channels; a purified face is grey and fills all three.
+        embedding_dimension: E.
+        opset: ONNX operator set.
+        precision: fp32 or fp16.
+    """
+
+    file: str
+    architecture: str
+    height: int
+    width: int
+    crop_left: int
+    mean: float
+    std: float
+    colour: str
+    embedding_dimension: int
+    opset: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class PurifierEntry:
+    """How faces are purified: see `immunogate.kernels.antibody.AntibodySettings`.
+
+    Attributes:
+        basis: name of the eigenbasis file.
+        components: n, eigenfaces in it.
+        storage: float32, float16 or int8.
+        mode: default inference mode.
+        top_k: eigenfaces kept in mode fixed.
+        clones: clones drawn in mode select.
+        keep: clones kept in mode select.
+        seed: key of the generator.
+    """
+
+    basis: str
+    components: int
+    storage: str
+    mode: str
+    top_k: int
+    clones: int
+    keep: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A decision threshold on the cosine of purified embeddings, and what it rests on.
+
+    Attributes:
+        fmr: target false match rate of one comparison (ISO/IEC 19795-1).
+        threshold: similarities at or above it match.
+        fmr_upper: upper end of the 95 % Wilson interval of the false match rate at the threshold.
+        impostor_pairs: comparisons of different people behind it.
+        tar: true accept rate of the genuine pairs at the threshold.
+        genuine_pairs: comparisons of one person with himself.
+    """
+
+    fmr: float
+    threshold: float
+    fmr_upper: float
+    impostor_pairs: int
+    tar: float
+    genuine_pairs: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Limits measured on development people.
+
+    Attributes:
+        status: measured (this very bundle) or provisional (the same recogniser with another basis: calibrate it).
+        thresholds: one for each false match rate.
+        alarm: attack score above which a face is an alarm.
+        alarm_rate: share of clean development faces above it.
+        measured_on: embedding hash of the bundle it was measured on, see `Manifest.embedding_hash`.
+        source: what was measured, in words.
+    """
+
+    status: str
+    thresholds: list[Threshold]
+    alarm: float
+    alarm_rate: float
+    measured_on: str
+    source: str
+
+    def at(self, fmr: float) -> Threshold:
+        """The threshold for a false match rate.
+
+        Raises:
+            BundleError: this rate was not calibrated.
+        """
+        for entry in self.thresholds:
+            if math.isclose(entry.fmr, fmr):
+                return entry
+        known = ", ".join(f"{entry.fmr:g}" for entry in self.thresholds)
+        raise BundleError(f"no threshold for a false match rate of {fmr:g} (there are: {known})", "Choose one of these")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of ``manifest.json``."""
+
+    model_id: str
+    license: str
+    created: str
+    files: dict[str, FileEntry]
+    detector: DetectorEntry
+    recogniser: RecogniserEntry
+    purifier: PurifierEntry
+    analyzer: AnalyzerEntry | None = None
+    calibration: Calibration | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    manifest_version: int = MANIFEST_VERSION
+
+    def __post_init__(self) -> None:
+        if self.manifest_version != MANIFEST_VERSION:
+            raise BundleError(
+                f"the manifest has version {self.manifest_version}, this release reads version {MANIFEST_VERSION}",
+                "Export the bundle again, or install the release that made it",
+            )
+        for name in self.files:
+            if not _FILE_NAME.fullmatch(name):
+                raise BundleError(f"the manifest lists a file by a name that is no plain file name: {name!r}")
+        used = [self.detector.file, self.recogniser.file, self.purifier.basis]
+        for name in used + ([self.analyzer.file] if self.analyzer else []):
+            if name not in self.files:
+                raise BundleError(f"the manifest uses {name} but lists no hash for it")
+
+    def embedding_hash(self) -> str:
+        """A hash of everything that an embedding depends on: recogniser, basis, analyzer, how antibodies are made.
+
+        Galleries and calibrations are bound to it. The detector is left out: exchanging it keeps a gallery valid.
+        """
+        used = [self.recogniser.file, self.purifier.basis] + ([self.analyzer.file] if self.analyzer else [])
+        parts = {
+            "files": [self.files[name].sha256 for name in used],
+            "recogniser": dataclasses.asdict(self.recogniser),
+            "purifier": dataclasses.asdict(self.purifier),
+        }
+        return sha256_of_bytes(json.dumps(parts, sort_keys=True).encode())
+
+    def to_json(self) -> str:
+        """Indented JSON text with sorted keys and a final newline."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Manifest:
+        """Parse and validate.
+
+        Raises:
+            BundleError: not JSON, or a field is missing, unknown or of the wrong type; it is named.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{MANIFEST_NAME} is not JSON: {error}") from error
+        manifest: Manifest = _decode(Manifest, data, MANIFEST_NAME)
+        return manifest
+
+
+def _decode(kind: Any, data: Any, where: str) -> Any:
+    """Turn plain JSON data into the annotated type, naming the place of whatever does not fit."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if origin in (types.UnionType, typing.Union):
+        return None if data is None else _decode(arguments[0], data, where)
+    if origin is list:
+        items = _expect(list, data, where)
+        return [_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items)]
+    if origin is dict:
+        entries = _expect(dict, data, where)
+        return {key: _decode(arguments[1], value, f"{where}.{key}") for key, value in entries.items()}
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, _expect(dict, data, where), where)
+    if kind is float:
+        number = _expect((int, float), data, where)
+        if isinstance(number, bool) or not math.isfinite(number):
+            raise BundleError(f"{where}: expected a finite number, got {data!r}")
+        return float(number)
+    return _expect(kind, data, where)
+
+
+def _decode_dataclass(kind: Any, data: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise BundleError(f"{where}: unknown field {unknown[0]!r}")
+    for item in dataclasses.fields(kind):
+        optional = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
+        if item.name not in data and not optional:
+            raise BundleError(f"{where}: the field {item.name!r} is missing")
+    return kind(**{key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+
+
+def _expect(kind: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, kind) or (isinstance(data, bool) and kind is int):
+        names = [k.__name__ for k in kind] if isinstance(kind, tuple) else [kind.__name__]
+        raise BundleError(f"{where}: expected {' or '.join(names)}, got {type(data).__name__}")
+    return data
