@@ -1,0 +1,1 @@
+"""From training checkpoints to one portable bundle, and the proof that both compute the same."""

@@ -1,0 +1,239 @@
+"""Writes a bundle, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from immunogate import __version__
+from immunogate.basis import STORAGES, Eigenbasis, Storage, save_basis, storage_error
+from immunogate.bundle import Bundle, open_bundle, write_manifest
+from immunogate.errors import UsageError
+from immunogate.export.card import model_card
+from immunogate.export.onnx_graph import OPSET, graph_of, in_half_precision, portable_yunet
+from immunogate.export.sources import Sources, check_top_k
+from immunogate.files import sha256_of_file
+from immunogate.kernels.antibody import AntibodySettings
+from immunogate.manifest import (
+    MANIFEST_NAME,
+    AnalyzerEntry,
+    DetectorEntry,
+    FileEntry,
+    Manifest,
+    PurifierEntry,
+    RecogniserEntry,
+)
+from immunogate.networks.twin import UnitEmbedding
+from immunogate.structs import CROP_SIZE, Floats
+
+PRECISIONS = ("fp32", "fp16")
+DETECTOR, ANALYZER, RECOGNISER, BASIS, CARD = (
+    "detector.onnx",
+    "analyzer.onnx",
+    "recogniser.onnx",
+    "basis.npz",
+    "MODEL_CARD.md",
+)
+DRAWN_FACES = 64
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to make.
+
+    Attributes:
+        precision: fp32 or fp16, of analyzer and recogniser. The detector is small and stays fp32.
+        storage: of the eigenbasis: float32, float16 or int8.
+        mode: inference mode; by default fixed without a purifier and expected with one.
+        top_k: eigenfaces kept in mode fixed.
+        clones: drawn in mode select.
+        keep: kept in mode select.
+        seed: of the generator.
+        license: what the model card and manifest say of the weights.
+        overwrite: whether a bundle that stands at the destination is replaced.
+    """
+
+    precision: str = "fp32"
+    storage: Storage = "float16"
+    mode: str | None = None
+    top_k: int | None = None
+    clones: int = 64
+    keep: int = 4
+    seed: int = 0
+    license: str = "as the checkpoints; not stated to the exporter"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {self.precision!r}", f"Use one of: {', '.join(PRECISIONS)}")
+        if self.storage not in STORAGES:
+            raise UsageError(f"unknown storage {self.storage!r}", f"Use one of: {', '.join(STORAGES)}")
+
+
+def export_bundle(
+    sources: Sources,
+    detector: Path,
+    out: Path,
+    options: ExportOptions,
+    step: Callable[[str], None] = lambda name: None,
+) -> Bundle:
+    """Make a bundle of ``sources`` and a YuNet ``detector`` in the folder ``out``.
+
+    Args:
+        sources: loaded checkpoints.
+        detector: YuNet ONNX file.
+        out: folder to make.
+        options: precision, storage, mode.
+        step: told the name of each step when it begins.
+
+    Raises:
+        UsageError: ``out`` is taken, or an option is out of range.
+        InputError: the detector is not a YuNet.
+    """
+    _check_free(out, options.overwrite)
+    purifier = _purifier_entry(sources, options)
+    with _folder_written_whole(out) as folder:
+        step("detector")
+        onnx.save(portable_yunet(detector), folder / DETECTOR)
+        step("recogniser")
+        recogniser = _write_recogniser(folder, sources, options)
+        analyzer = None
+        if sources.purifier is not None:
+            step("analyzer")
+            analyzer = _write_analyzer(folder, sources, options)
+        step("eigenbasis")
+        save_basis(folder / BASIS, sources.basis, options.storage)
+        provenance = _provenance(sources, detector, options)
+        (folder / CARD).write_text(model_card(sources, purifier, options.license, provenance), encoding="utf-8")
+        step("manifest")
+        files = {path.name: FileEntry(sha256_of_file(path), path.stat().st_size) for path in sorted(folder.iterdir())}
+        manifest = Manifest(
+            model_id=f"{sources.spec.name}-{purifier.mode}-{files[RECOGNISER].sha256[:8]}",
+            license=options.license,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            files=files,
+            detector=DetectorEntry(DETECTOR, "yunet"),
+            recogniser=recogniser,
+            purifier=purifier,
+            analyzer=analyzer,
+            provenance=provenance,
+        )
+        write_manifest(folder, manifest)
+    return open_bundle(out)
+
+
+def _write_recogniser(folder: Path, sources: Sources, options: ExportOptions) -> RecogniserEntry:
+    spec = sources.spec
+    graph = graph_of(UnitEmbedding(sources.recogniser), (3, spec.height, spec.width), "face", "embedding")
+    onnx.save(in_half_precision(graph) if options.precision == "fp16" else graph, folder / RECOGNISER)
+    return RecogniserEntry(
+        file=RECOGNISER,
+        architecture=spec.name,
+        height=spec.height,
+        width=spec.width,
+        crop_left=spec.crop_left,
+        mean=spec.mean,
+        std=spec.std,
+        colour=spec.colour,
+        embedding_dimension=spec.embedding_dimension,
+        opset=OPSET,
+        precision=options.precision,
+    )
+
+
+def _write_analyzer(folder: Path, sources: Sources, options: ExportOptions) -> AnalyzerEntry:
+    assert sources.purifier is not None  # the caller has asked
+    graph = graph_of(sources.purifier, (1, CROP_SIZE, CROP_SIZE), "face", "probabilities")
+    onnx.save(in_half_precision(graph) if options.precision == "fp16" else graph, folder / ANALYZER)
+    return AnalyzerEntry(ANALYZER, "paper", OPSET, options.precision)
+
+
+def _purifier_entry(sources: Sources, options: ExportOptions) -> PurifierEntry:
+    mode = options.mode or ("fixed" if sources.purifier is None else "expected")
+    if mode != "fixed" and sources.purifier is None:
+        raise UsageError(f"mode {mode} needs a purifier", "Give --purifier, or use mode fixed")
+    top_k = check_top_k(options.top_k, sources.basis)
+    AntibodySettings(mode, top_k, options.clones, options.keep, options.seed)  # checks the ranges
+    return PurifierEntry(
+        basis=BASIS,
+        components=sources.basis.components,
+        storage=options.storage,
+        mode=mode,
+        top_k=top_k,
+        clones=options.clones,
+        keep=options.keep,
+        seed=options.seed,
+    )
+
+
+def _provenance(sources: Sources, detector: Path, options: ExportOptions) -> dict[str, Any]:
+    error = storage_error(sources.basis, options.storage, drawn_faces(sources.basis, DRAWN_FACES))
+    tools = {name: version(name) for name in ("torch", "onnx", "onnxruntime", "numpy")}
+    return {
+        "checkpoints": {
+            **sources.hashes,
+            "detector": {"file": detector.name, "sha256": sha256_of_file(detector)},
+        },
+        "tools": {"immunogate": __version__, **tools},
+        "basis": {
+            "samples": sources.basis.samples,
+            "explained": round(float(sources.basis.explained()[-1]), 4),
+            "storage_max_grey_levels": round(error.max_grey_levels, 4),
+            "storage_rms_grey_levels": round(error.rms_grey_levels, 4),
+            "storage_measured_on": f"{DRAWN_FACES} faces drawn from the eigenbasis",
+        },
+        **({"memory_temperature": sources.purifier.pca_layer.memory.temperature} if sources.purifier else {}),
+    }
+
+
+def drawn_faces(basis: Eigenbasis, count: int, seed: int = 0) -> Floats:
+    """(count, D) faces drawn from the Gaussian that the eigenbasis describes, for measures that need no photos."""
+    rng = np.random.default_rng(seed)
+    coefficients = rng.standard_normal((count, basis.components), np.float32) * np.sqrt(basis.eigenvalues)
+    return np.asarray(basis.mean + coefficients @ basis.basis, np.float32)
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    is_bundle = (out / MANIFEST_NAME).is_file()
+    if is_bundle and overwrite:
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    mend = "Add --overwrite to replace it" if is_bundle else "Choose another name"
+    raise UsageError(f"{out} already exists{' and is a bundle' if is_bundle else ' and is no bundle'}", mend)
+
+
+@contextmanager
+def _folder_written_whole(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of ``out`` when the block ends without an error."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        temporary.chmod(0o755)
+    except OSError as error:
+        raise UsageError(f"{out} can not be written: {error.strerror}") from error
+    try:
+        yield temporary
+        old = None
+        if out.exists():
+            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
+            out.replace(old)
+        temporary.replace(out)
+        if old is not None:
+            shutil.rmtree(old)
+    except OSError as error:
+        raise UsageError(f"{out} can not be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,115 @@
+"""Torch networks and foreign detectors as ONNX graphs that any runner takes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import nn
+
+from immunogate.errors import InputError, UsageError
+from immunogate.files import read_bytes
+
+OPSET = 18
+"""ONNX operator set of exported networks: the lowest that torch's exporter writes, and TensorRT 10.3 reads it."""
+
+LARGEST_BATCH = 64
+DETECTOR_LIMIT = 64 << 20
+YUNET_OUTPUTS = [f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
+
+
+def graph_of(network: nn.Module, input_shape: tuple[int, ...], input_name: str, output_name: str) -> ModelProto:
+    """The network with a dynamic batch, weights inside, and nothing in it about the machine that made it.
+
+    Args:
+        network: in evaluation mode, one input, one output.
+        input_shape: (C, H, W) of one face.
+        input_name: of the graph's input.
+        output_name: of its output.
+    """
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    example = torch.zeros(2, *input_shape)
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network.eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[input_name],
+                output_names=[output_name],
+                dynamic_shapes=({0: batch},),
+                verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    model = program.model_proto
+    _strip(model)
+    onnx.checker.check_model(model)
+    return model
+
+
+def in_half_precision(model: ModelProto) -> ModelProto:
+    """Weights and arithmetic in float16; inputs and outputs stay float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return half
+
+
+def portable_yunet(path: Path) -> ModelProto:
+    """A YuNet file with its fixed input size made dynamic.
+
+    YuNet is fully convolutional and its outputs are flattened by Reshape(1, -1, channels), so the same weights take
+    any height and width that are multiples of 32; only the recorded shapes say otherwise.
+
+    Raises:
+        UsageError: the file is not there.
+        InputError: it is no ONNX file, or not a YuNet with class, object, box and landmark outputs.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no detector {path}", "Give the path of face_detection_yunet_2023mar.onnx")
+    try:
+        model = onnx.load_model_from_string(read_bytes(path, DETECTOR_LIMIT))
+        onnx.checker.check_model(model)
+    except InputError:
+        raise
+    except Exception as error:  # protobuf and the checker raise many classes of their own
+        raise InputError(f"{path} is no ONNX file: {str(error).splitlines()[0]}") from error
+    names = [output.name for output in model.graph.output]
+    if sorted(names) != sorted(YUNET_OUTPUTS) or len(model.graph.input) != 1:
+        raise InputError(
+            f"{path} is not a YuNet detector: its outputs are {', '.join(names[:6])}...",
+            f"Expected the outputs {', '.join(YUNET_OUTPUTS[:3])}, ... as in face_detection_yunet_2023mar.onnx",
+        )
+    for value, symbols in [(model.graph.input[0], {2: "height", 3: "width"})] + [
+        (output, {1: f"cells_{output.name.rsplit('_')[-1]}"}) for output in model.graph.output
+    ]:
+        for axis, symbol in symbols.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = symbol
+    del model.graph.value_info[:]
+    _strip(model)
+    return model
+
+
+def _strip(model: ModelProto) -> None:
+    """Take away traces of the exporting machine: stack traces and file paths in the graph's notes."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.doc_string = ""
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+        if hasattr(part, "doc_string"):
+            part.doc_string = ""

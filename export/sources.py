@@ -1,0 +1,117 @@
+"""The files a bundle is made from, loaded and matched to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from immunogate.basis import Eigenbasis, load_basis, re_orthonormalise, truncate
+from immunogate.errors import InputError, UsageError
+from immunogate.files import sha256_of_file
+from immunogate.networks.checkpoint import load_public_eigenbasis
+from immunogate.networks.purifier import Purifier, load_purifier
+from immunogate.networks.recognisers import RecogniserSpec, load_recogniser
+
+PUBLIC_SUFFIXES = (".pth", ".pt")
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What was loaded.
+
+    Attributes:
+        basis: eigenfaces, sorted; as many as the purifier has outputs.
+        recogniser: network.
+        spec: its architecture.
+        purifier: None for a bundle of mode fixed.
+        hashes: SHA-256 and file name of each source, by role.
+    """
+
+    basis: Eigenbasis
+    recogniser: nn.Module
+    spec: RecogniserSpec
+    purifier: Purifier | None
+    hashes: dict[str, dict[str, str]]
+
+
+def load_sources(
+    basis: Path, recogniser: Path, architecture: str, purifier: Path | None = None, temperature: float = 1.0
+) -> Sources:
+    """Load and check everything that is trained.
+
+    Args:
+        basis: ``basis.npz``, or the public eigenbasis (a torch file).
+        recogniser: checkpoint.
+        architecture: of the recogniser, by name.
+        purifier: checkpoint in the public layout, or None.
+        temperature: of the purifier's memory.
+
+    Raises:
+        UsageError: a file is not there.
+        InputError: a file is not what it should be, or basis and purifier do not go together.
+    """
+    network, spec = load_recogniser(recogniser, architecture)
+    net = None if purifier is None else load_purifier(purifier, temperature)
+    eigenbasis = _basis_for(basis, net)
+    files = {"basis": basis, "recogniser": recogniser} | ({"purifier": purifier} if purifier else {})
+    hashes = {role: {"file": path.name, "sha256": sha256_of_file(path)} for role, path in files.items()}
+    return Sources(eigenbasis, network, spec, net, hashes)
+
+
+def _basis_for(path: Path, purifier: Purifier | None) -> Eigenbasis:
+    wanted = None if purifier is None else purifier.components
+    if path.suffix in PUBLIC_SUFFIXES:
+        return _public_basis(path, purifier)
+    basis = load_basis(path)
+    if wanted is None or wanted == basis.components:
+        return basis
+    if wanted > basis.components:
+        raise InputError(
+            f"the purifier states {wanted} probabilities and {path} holds {basis.components} eigenfaces",
+            "Give the eigenbasis that the purifier was trained with",
+        )
+    return truncate(basis, wanted)
+
+
+def _public_basis(path: Path, purifier: Purifier | None) -> Eigenbasis:
+    """The public file, sorted. Its own order is what a purifier was trained on, so the purifier is sorted with it."""
+    components = None if purifier is None else purifier.components
+    mean, rows, values = load_public_eigenbasis(path, components, stored_order=purifier is not None)
+    order = np.argsort(-values, kind="stable")
+    if purifier is not None:
+        _reorder(purifier, order)
+    values = np.maximum(values[order], 0)
+    try:
+        basis = Eigenbasis(mean, np.ascontiguousarray(rows[order]), values, float(values.sum(dtype=np.float64)), 0)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    return re_orthonormalise(basis)
+
+
+def _reorder(purifier: Purifier, order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
+    """Make output i of the purifier speak of the eigenface that now stands at i."""
+    index = torch.from_numpy(order)
+    state = purifier.pca_layer.state_dict()
+    moved = {key: value[index] for key, value in state.items() if key.startswith("fc2.") and value.ndim > 0}
+    purifier.pca_layer.load_state_dict({**state, **moved})
+
+
+def check_top_k(top_k: int | None, basis: Eigenbasis) -> int:
+    """How many eigenfaces mode fixed keeps: as asked, or the default.
+
+    Raises:
+        UsageError: more than there are, or fewer than one.
+    """
+    if top_k is None:
+        return min(DEFAULT_TOP_K, basis.components)
+    if not 1 <= top_k <= basis.components:
+        raise UsageError(f"--top-k must be in 1 .. {basis.components} (the eigenfaces of the basis), got {top_k}")
+    return top_k
+
+
+DEFAULT_TOP_K = 1000
+"""Best fixed projection under attack on development people, see benchmarks/results."""
