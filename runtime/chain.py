@@ -1,0 +1,143 @@
+"""The chain from a picture to an embedding, opened from one bundle: detect, align, purify, recognise.
+
+The gate, enrolment, calibration and verification all use this one chain, so that what is measured is what runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from immunogate.basis import basis_from_bytes
+from immunogate.bundle import Bundle
+from immunogate.errors import BundleError, UsageError
+from immunogate.faces_file import faces_from_pixels
+from immunogate.kernels.antibody import AntibodySettings
+from immunogate.manifest import PurifierEntry
+from immunogate.runtime.align import Quality, align, quality
+from immunogate.runtime.clock import StageClock
+from immunogate.runtime.detect import Detector
+from immunogate.runtime.purify import Purifier
+from immunogate.runtime.recognise import Recogniser, mean_embedding
+from immunogate.runtime.runner import OnnxRunner
+from immunogate.structs import Antibodies, Floats, Pixels
+
+LONGEST_SIDE = 640
+"""Default side in pixels to which the detector shrinks larger frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recognised:
+    """B faces after purification and recognition.
+
+    Attributes:
+        raw: (B, E) embeddings of the faces as they came, for comparison.
+        purified: (B, E) embeddings of the purified faces; over several kept clones their mean, of unit length.
+        faces: (B, m, D) the purified faces.
+        antibodies: what purified them.
+    """
+
+    raw: Floats
+    purified: Floats
+    faces: Floats
+    antibodies: Antibodies
+
+
+class FaceChain:
+    """Detector, purifier and recogniser of one bundle. Build it with `open_chain`; close it when done."""
+
+    def __init__(self, detector: Detector, purifier: Purifier, recogniser: Recogniser) -> None:
+        self.detector = detector
+        self.purifier = purifier
+        self.recogniser = recogniser
+
+    def crop(self, pixels: Pixels, landmarks: Floats) -> tuple[Pixels, Quality]:
+        """The aligned (112, 112) grey crop of one face and its quality; raises ValueError for impossible landmarks."""
+        crop = align(pixels, landmarks)
+        return crop, quality(landmarks, crop)
+
+    def recognise(
+        self, crops: npt.NDArray[np.uint8], frames: list[int], numbers: list[int], clock: StageClock | None = None
+    ) -> Recognised:
+        """Purify and recognise B crops.
+
+        Args:
+            crops: (B, 112, 112) uint8 grey.
+            frames: frame number of each face, part of its clone key.
+            numbers: track (or other lasting) number of each face, part of its clone key.
+            clock: where the time of the two stages is counted.
+        """
+        clock = clock or StageClock()
+        faces = faces_from_pixels(crops)
+        with clock.stage("purify"):
+            purified = self.purifier.purify(faces, self.purifier.key(frames, numbers))
+        batch, kept, pixels = purified.faces.shape
+        with clock.stage("recognise"):
+            both = self.recogniser.embed(np.concatenate([faces, purified.faces.reshape(-1, pixels)]))
+        clean = mean_embedding(both[batch:].reshape(batch, kept, -1))
+        return Recognised(both[:batch], clean, purified.faces, purified.antibodies)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self.purifier.close()
+
+    def __enter__(self) -> FaceChain:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_chain(
+    bundle: Bundle,
+    *,
+    mode: str | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    longest_side: int = LONGEST_SIDE,
+) -> FaceChain:
+    """Load a bundle's networks and basis, each verified.
+
+    Args:
+        bundle: the opened bundle.
+        mode: inference mode instead of the bundle's own. Its thresholds do not hold for another one.
+        seed: key of the generator instead of the bundle's.
+        threads: threads of each stage.
+        longest_side: side in pixels to which the detector shrinks larger frames.
+
+    Raises:
+        BundleError: a file is missing, tampered with or not what it should be.
+        UsageError: the mode is unknown or needs an analyzer that the bundle does not have.
+    """
+    manifest = bundle.manifest
+    settings = antibody_settings(manifest.purifier, mode, seed)
+    analyzer = None
+    if settings.needs_probabilities:
+        if manifest.analyzer is None:
+            raise UsageError(
+                f"mode {settings.mode} needs an analyzer and {bundle.folder} has none",
+                "Use mode fixed, or export with --purifier",
+            )
+        analyzer = OnnxRunner(bundle.read(manifest.analyzer.file), manifest.analyzer.file, threads)
+    basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
+    held, stated = len(basis.basis), manifest.purifier.components
+    if held != stated:
+        raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
+    detector, recogniser = manifest.detector, manifest.recogniser
+    return FaceChain(
+        Detector(OnnxRunner(bundle.read(detector.file), detector.file, threads), longest_side),
+        Purifier(basis, settings, analyzer, threads),
+        Recogniser(OnnxRunner(bundle.read(recogniser.file), recogniser.file, threads), recogniser),
+    )
+
+
+def antibody_settings(entry: PurifierEntry, mode: str | None = None, seed: int | None = None) -> AntibodySettings:
+    """The settings that a manifest states, with another mode or seed where given."""
+    settings = AntibodySettings(entry.mode, entry.top_k, entry.clones, entry.keep, entry.seed)
+    changes = {name: value for name, value in (("mode", mode), ("seed", seed)) if value is not None}
+    return replace(settings, **changes) if changes else settings  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""Turns faces into embeddings with the bundle's unmodified recogniser."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from immunogate.manifest import RecogniserEntry
+from immunogate.runtime.runner import OnnxRunner
+from immunogate.structs import CROP_SIZE, Floats
+
+LARGEST_BATCH = 16
+"""Faces in one run of the network; bounds memory."""
+
+
+class Recogniser:
+    """A recogniser behind its own crop and normalisation.
+
+    Args:
+        runner: the network; output ``embedding`` of unit length.
+        entry: its input size, crop, mean and standard deviation.
+    """
+
+    def __init__(self, runner: OnnxRunner, entry: RecogniserEntry) -> None:
+        self._runner = runner
+        self._entry = entry
+
+    def planes(self, faces: Floats) -> Floats:
+        """(B, D) grey faces in [-1, 1] to the network's (B, 3, height, width): crop, normalise, repeat."""
+        entry = self._entry
+        crops = faces.reshape(-1, CROP_SIZE, CROP_SIZE)
+        crops = crops[:, : entry.height, entry.crop_left : entry.crop_left + entry.width]
+        grey = crops * np.float32(127.5 / entry.std) + np.float32((127.5 - entry.mean) / entry.std)
+        return np.repeat(grey[:, None], 3, axis=1)
+
+    def embed(self, faces: Floats) -> Floats:
+        """(B, E) float32 embeddings of unit length for (B, D) faces in [-1, 1].
+
+        Raises:
+            ValueError: the network gave values that are not finite.
+        """
+        parts = [
+            self._runner.run(self.planes(faces[i : i + LARGEST_BATCH]))["embedding"]
+            for i in range(0, len(faces), LARGEST_BATCH)
+        ]
+        embeddings = np.concatenate(parts).astype(np.float32, copy=False)
+        if not np.isfinite(embeddings).all():
+            raise ValueError(f"{self._runner.name} gave an embedding that is not finite")
+        return embeddings
+
+
+def mean_embedding(embeddings: Floats) -> Floats:
+    """The mean over the second last axis, brought back to unit length: (..., m, E) to (..., E)."""
+    total = embeddings.mean(axis=-2)
+    norm = np.linalg.norm(total, axis=-1, keepdims=True)
+    return np.asarray(total / np.maximum(norm, 1e-12), np.float32)
