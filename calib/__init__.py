@@ -1,0 +1,1 @@
+"""What is measured on data and written into the bundle."""
