@@ -1,0 +1,95 @@
+"""What several commands share: faces to work on, progress, output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from immunogate.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from immunogate.faces_file import AlignedFaces
+    from immunogate.runtime.chain import FaceChain, Recognised
+
+T = TypeVar("T")
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+BATCH = 16
+FACES_HELP = "aligned faces: an .npz with images (N,112,112) uint8 and identities"
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag --json."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a progress bar on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    bar: Iterator[T] = iter(tqdm(items, desc=what, total=total, disable=None, file=sys.stderr, leave=False))
+    return bar
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say on stderr what is being done and how long it took."""
+    import time
+
+    start = time.perf_counter()
+    print(f"{what} ...", file=sys.stderr, flush=True)
+    yield
+    print(f"{what}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """The pictures in a folder and its folders, sorted by path.
+
+    Raises:
+        UsageError: there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}", "Give a folder of pictures")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
+    if not found:
+        raise UsageError(
+            f"there is no picture in {folder}", f"Known endings: {', '.join(sorted(PICTURES))}, in FOLDER/<person>/"
+        )
+    return found
+
+
+def identified_faces(path: Path) -> AlignedFaces:
+    """Aligned faces that say whose they are.
+
+    Raises:
+        UsageError: there is no such file.
+        InputError: it is no file of aligned faces, or has no identities.
+    """
+    from immunogate.faces_file import load_aligned_faces
+
+    faces = load_aligned_faces(path)
+    if faces.identities is None:
+        raise InputError(f"{path} does not say whose faces it holds", "Add the key 'identities', (N,) text")
+    return faces
+
+
+def recognise_all(chain: FaceChain, images: np.ndarray[Any, np.dtype[np.uint8]], what: str) -> list[Recognised]:
+    """The chain over (N, 112, 112) aligned faces, in batches, with a progress bar; face number = frame number."""
+    starts = range(0, len(images), BATCH)
+    results = []
+    for start in progress(starts, what, len(starts)):
+        batch = images[start : start + BATCH]
+        numbers = list(range(start, start + len(batch)))
+        results.append(chain.recognise(batch, numbers, numbers))
+    return results

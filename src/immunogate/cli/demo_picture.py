@@ -1,0 +1,64 @@
+"""The picture at the end of the demo: a frame of the annotated video, and the similarity of each face over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from immunogate.errors import InputError, MissingExtraError
+from immunogate.structs import Pixels
+
+
+def draw(video: Path, decisions: list[dict[str, Any]], threshold: float, path: Path) -> None:
+    """Write the picture.
+
+    Args:
+        video: the annotated video.
+        decisions: lines of the run.
+        threshold: drawn as a line.
+        path: PNG file to write.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "train") from error
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.2), width_ratios=(1.5, 1), layout="constrained")
+    left.imshow(_frame(video, _best_moment(decisions))[:, :, ::-1])
+    left.set_axis_off()
+    left.set_title("the gate's view; each face as it came, and purified", loc="left")
+    for track in sorted({line["track"] for line in decisions}):
+        mine = [line for line in decisions if line["track"] == track and line["similarity"] is not None]
+        outcome = "allowed" if any(line["outcome"] == "allow" for line in mine) else "never allowed"
+        right.plot(
+            [d["frame"] for d in mine], [d["similarity"] for d in mine], "o-", ms=3, label=f"face {track}: {outcome}"
+        )
+    right.axhline(threshold, color="black", lw=1, ls="--", label=f"threshold {threshold:.2f} (FMR 1e-3)")
+    right.set_xlabel("frame")
+    right.set_ylabel("cosine with the enrolled man")
+    right.set_title("similarity of the purified faces", loc="left")
+    right.spines[["top", "right"]].set_visible(False)
+    right.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _best_moment(decisions: list[dict[str, Any]]) -> int:
+    """A frame with an allowed face, with as many faces seen before as possible."""
+    allowed = [line["frame"] for line in decisions if line["outcome"] == "allow"]
+    return int(allowed[len(allowed) // 2]) if allowed else 0
+
+
+def _frame(video: Path, index: int) -> Pixels:
+    capture = cv2.VideoCapture(str(video))
+    capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+    found, pixels = capture.read()
+    capture.release()
+    if not found:
+        raise InputError(f"frame {index} of {video} can not be read")
+    return np.asarray(pixels, np.uint8)

@@ -1,0 +1,84 @@
+"""``immunogate doctor``: what this machine has and what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from immunogate.cli.common import add_json, print_json
+
+REQUIRED = ("numpy", "opencv-python-headless", "onnxruntime", "threadpoolctl", "tqdm")
+OPTIONAL = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="check this machine",
+        description="Say what this machine has, what is missing and what brings it.",
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look and report; exit status 1 where something needed is missing."""
+    report = examine()
+    if arguments.json:
+        print_json(report)
+    else:
+        print(to_text(report))
+    return 0 if report["ready"] else 1
+
+
+def examine() -> dict[str, Any]:
+    """Versions of everything that matters here, None where it is missing."""
+    import cv2
+
+    found = {name: _version(name) for name in (*REQUIRED, *OPTIONAL)}
+    found["opencv-python-headless"] = cv2.__version__  # also where OpenCV came from the system and not from a wheel
+    build = cv2.getBuildInformation()
+    return {
+        "ready": all(found[name] for name in REQUIRED),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processors": len(os.sched_getaffinity(0)),
+        "packages": found,
+        "video": {name: _has(build, name) for name in ("FFMPEG", "GStreamer", "v4l/v4l2")},
+    }
+
+
+def to_text(report: dict[str, Any]) -> str:
+    """The report for a person, with the remedy beside what is missing."""
+    lines = [f"Python {report['python']} on {report['machine']}, {report['processors']} processors", ""]
+    for name, found in report["packages"].items():
+        remedy = (
+            f"missing; needed for {OPTIONAL[name]}: pip install 'immunogate[{OPTIONAL[name]}]'"
+            if name in OPTIONAL
+            else "MISSING"
+        )
+        lines.append(f"{name:<24}{found or remedy}")
+    video = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in report["video"].items())
+    lines += [
+        "",
+        f"OpenCV reads video by: {video}",
+        "ready to run a gate on the CPU" if report["ready"] else "NOT ready",
+    ]
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _has(build: str, name: str) -> bool:
+    """Whether OpenCV's build report says YES to a line."""
+    lines = [line for line in build.splitlines() if line.strip().startswith(f"{name}:")]
+    return any("YES" in line for line in lines)

@@ -1,0 +1,108 @@
+"""``immunogate export``: from training checkpoints to a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from immunogate.cli.common import FACES_HELP, add_json, print_json, step
+
+RECOGNISERS_HELP = "see immunogate.networks.recognisers; for example mobilefacenet, irse50, ir50, iresnet50"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "export",
+        help="make a bundle from checkpoints",
+        description="Make a bundle: detector, purifier and recogniser as ONNX, the eigenbasis, a manifest with hashes.",
+    )
+    parser.add_argument("--basis", type=Path, required=True, help="basis.npz, or the public eigenbasis (.pth)")
+    parser.add_argument("--recogniser", type=Path, required=True, help="checkpoint (a torch state dict)")
+    parser.add_argument("--recogniser-arch", required=True, metavar="NAME", help=RECOGNISERS_HELP)
+    parser.add_argument("--detector", type=Path, required=True, help="YuNet ONNX file")
+    parser.add_argument("--purifier", type=Path, help="checkpoint with encoder and pca_layer; without it mode is fixed")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="of the purifier's memory (default 1, as published)"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the networks (default fp32)")
+    parser.add_argument(
+        "--basis-storage", choices=("float32", "float16", "int8"), default="float16", help="(default float16)"
+    )
+    parser.add_argument(
+        "--mode", help="fixed, expected, threshold, sample or select (default fixed, with --purifier expected)"
+    )
+    parser.add_argument("--top-k", type=int, help="eigenfaces kept in mode fixed (default 1000, or all if fewer)")
+    parser.add_argument("--clones", type=int, default=64, help="drawn in mode select (default 64)")
+    parser.add_argument("--keep", type=int, default=4, help="clones kept in mode select (default 4)")
+    parser.add_argument("--seed", type=int, default=0, help="of the clones (default 0)")
+    parser.add_argument("--license", default="not stated", help="of the weights, for manifest and model card")
+    parser.add_argument("--calibrate", type=Path, metavar="FACES", help=f"measure thresholds on {FACES_HELP}")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that stands at --out")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load, export, calibrate and report."""
+    from immunogate.cli.calibrate import calibrate_bundle
+    from immunogate.export.assemble import ExportOptions, export_bundle
+    from immunogate.export.known_checkpoints import remember
+    from immunogate.export.sources import load_sources
+
+    options = ExportOptions(
+        arguments.precision,
+        arguments.basis_storage,
+        arguments.mode,
+        arguments.top_k,
+        arguments.clones,
+        arguments.keep,
+        arguments.seed,
+        arguments.license,
+        arguments.overwrite,
+    )
+    with step("exporting"):
+        sources = load_sources(
+            arguments.basis, arguments.recogniser, arguments.recogniser_arch, arguments.purifier, arguments.temperature
+        )
+        bundle = export_bundle(sources, arguments.detector, arguments.out, options, _say)
+    remember([path for path in (arguments.basis, arguments.recogniser, arguments.purifier) if path])
+    bundle = calibrate_bundle(bundle, arguments.calibrate) if arguments.calibrate else _provisional(bundle)
+    calibration = bundle.manifest.calibration
+    if arguments.json:
+        print_json({
+            "bundle": str(arguments.out),
+            "model_id": bundle.manifest.model_id,
+            "sha256": bundle.sha256,
+            "bytes": sum(entry.bytes for entry in bundle.manifest.files.values()),
+            "opset": bundle.manifest.recogniser.opset,
+            "calibration": calibration.status if calibration else None,
+        })  # fmt: skip
+    else:
+        print(f"{arguments.out}: {bundle.manifest.model_id}, opset {bundle.manifest.recogniser.opset}, "
+              f"mode {bundle.manifest.purifier.mode}")  # fmt: skip
+    print(f"next: immunogate verify {arguments.out}; immunogate enroll --bundle {arguments.out} --gallery g.db FOLDER",
+          file=sys.stderr)  # fmt: skip
+    return 0
+
+
+def _provisional(bundle: Any) -> Any:
+    from immunogate.calib.provisional import provisional_calibration
+
+    calibration = provisional_calibration(bundle.manifest)
+    command = f"immunogate calibrate threshold {bundle.folder} FACES.npz"
+    if calibration is None:
+        print(f"warning: no threshold is known for this recogniser and mode; before a run: {command}", file=sys.stderr)
+        return bundle
+    print(
+        f"warning: provisional threshold (same recogniser weights, another eigenbasis); measure your own: {command}",
+        file=sys.stderr,
+    )
+    return bundle.with_calibration(calibration)
+
+
+def _say(name: str) -> None:
+    print(f"  {name}", file=sys.stderr, flush=True)

@@ -1,0 +1,184 @@
+"""``immunogate run``: stream a camera through the gate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from immunogate.cli.interrupt import StopRequest
+from immunogate.errors import UsageError
+
+if TYPE_CHECKING:
+    from immunogate.bundle import Bundle
+    from immunogate.runtime.annotate import VideoSink
+    from immunogate.runtime.camera import Camera
+    from immunogate.runtime.decide import Policy
+    from immunogate.runtime.pipeline import Gate
+    from immunogate.runtime.summary import Summary
+    from immunogate.structs import Decision
+
+SOURCES = (
+    "camera: 0, /dev/video0, v4l2:///dev/video0, rtsp://..., csi://0, gst:PIPELINE, synthetic://; "
+    "or a file: video, GIF, picture, folder of pictures"
+)
+ANNOTATED_RATE = 12.5
+"""Frames a second of the annotated video where the source does not tell its own."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="stream a camera through the gate",
+        description="Detect, align, purify, recognise, match and decide. Decisions go to stdout, one line each; a "
+        "summary follows. Ctrl-C ends cleanly. A gate needs liveness detection beside this: purification is none.",
+    )
+    parser.add_argument("--bundle", type=Path, required=True, help="the bundle")
+    parser.add_argument("--gallery", type=Path, required=True, help="the gallery, see immunogate enroll")
+    parser.add_argument("--source", required=True, help=SOURCES)
+    parser.add_argument("--json", action="store_true", help="one JSON line a decision; the summary goes to stderr")
+    parser.add_argument(
+        "--annotate", type=Path, metavar="OUT.mp4", help="write a video with boxes, names, outcomes, crops"
+    )
+    parser.add_argument("--summary", type=Path, metavar="OUT.json", help="write the summary as JSON")
+    parser.add_argument(
+        "--realtime", action="store_true", help="pace a file as a camera would; late frames are skipped"
+    )
+    parser.add_argument("--max-frames", type=int, help="stop after so many frames")
+    limits = parser.add_argument_group("what is asked for before a face is allowed")
+    limits.add_argument(
+        "--fmr", type=float, default=1e-3, help="false match rate whose threshold is used (default 1e-3)"
+    )
+    limits.add_argument("--threshold", type=float, help="cosine threshold instead of the bundle's")
+    limits.add_argument("--alarm", type=float, help="attack score for an alarm instead of the bundle's")
+    limits.add_argument("--margin", type=float, default=0.05, help="least distance to the runner-up (default 0.05)")
+    limits.add_argument("--confirm-frames", type=int, default=3, help="frames that must agree (default 3)")
+    limits.add_argument("--max-decision-age-ms", type=float, default=500.0, help="older is a deny (default 500 ms)")
+    machine = parser.add_argument_group("how it runs")
+    machine.add_argument("--mode", help="inference mode instead of the bundle's; needs --threshold")
+    machine.add_argument("--seed", type=int, help="of drawn clones, instead of the bundle's")
+    machine.add_argument("--threads", type=int, help="threads of each stage (default: up to 4)")
+    machine.add_argument(
+        "--detector-size", type=int, default=640, help="longest side for the detector (default 640 pixels)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Open everything, stream, summarise."""
+    from immunogate.bundle import open_bundle
+    from immunogate.runtime.annotate import VideoSink
+    from immunogate.runtime.camera import open_camera
+    from immunogate.runtime.chain import open_chain
+    from immunogate.runtime.gallery import Gallery
+    from immunogate.runtime.pipeline import Gate
+    from immunogate.runtime.summary import Summary
+
+    bundle = open_bundle(arguments.bundle)
+    policy = policy_for(bundle, arguments)
+    with Gallery(arguments.gallery, bundle.manifest.embedding_hash()) as gallery:
+        templates = gallery.templates()
+    if not templates.names:
+        print(f"warning: nobody is enrolled in {arguments.gallery}: every face will be denied", file=sys.stderr)
+    with ExitStack() as stack:
+        chain = stack.enter_context(
+            open_chain(
+                bundle,
+                mode=arguments.mode,
+                seed=arguments.seed,
+                threads=arguments.threads,
+                longest_side=arguments.detector_size,
+            )
+        )
+        camera = stack.enter_context(open_camera(arguments.source, realtime=arguments.realtime))
+        video = stack.enter_context(VideoSink(arguments.annotate, ANNOTATED_RATE)) if arguments.annotate else None
+        summary = Summary()
+        _stream(Gate(chain, templates, policy, bundle.sha256), camera, arguments, video, summary)
+    _finish(summary, arguments)
+    return 0
+
+
+def policy_for(bundle: Bundle, arguments: argparse.Namespace) -> Policy:
+    """What to ask for: the bundle's calibration, with what the user set instead.
+
+    Raises:
+        BundleError: the bundle is not calibrated and no threshold was given.
+        UsageError: another mode was asked for without a threshold.
+    """
+    from immunogate.runtime.decide import Policy
+
+    threshold, alarm = arguments.threshold, arguments.alarm
+    if arguments.mode not in (None, bundle.manifest.purifier.mode) and threshold is None:
+        raise UsageError("the bundle's threshold does not hold for another mode", "Give --threshold as well")
+    if threshold is None or alarm is None:
+        calibration = bundle.calibration()
+        if calibration.status == "provisional":
+            print("warning: the bundle's threshold is provisional; see immunogate calibrate", file=sys.stderr)
+        threshold = calibration.at(arguments.fmr).threshold if threshold is None else threshold
+        alarm = calibration.alarm if alarm is None else alarm
+    return Policy(
+        threshold=threshold,
+        alarm=alarm,
+        margin=arguments.margin,
+        confirm_frames=arguments.confirm_frames,
+        max_decision_age_ms=arguments.max_decision_age_ms,
+    )
+
+
+def _stream(
+    gate: Gate, camera: Camera, arguments: argparse.Namespace, video: VideoSink | None, summary: Summary
+) -> None:
+    stop = StopRequest()
+    with stop.listening():
+        for frame in _with_progress(camera):
+            with stop.shielded():
+                result = gate.process(frame)
+                summary.add(result)
+                for decision in result.decisions:
+                    write_decision(decision, arguments.json, sys.stdout)
+                if video is not None:
+                    video.write(result)
+            if stop.requested or summary.frames == arguments.max_frames:
+                break
+    if stop.requested:
+        print("stopped", file=sys.stderr)
+
+
+def _with_progress(camera: Camera) -> Iterator[Any]:
+    """Frames, with a bar on stderr for a file, where results do not go to the same terminal."""
+    if camera.expected_frames is None or sys.stdout.isatty():
+        return iter(camera)
+    from immunogate.cli.common import progress
+
+    return progress(camera, camera.name, camera.expected_frames)
+
+
+def write_decision(decision: Decision, as_json: bool, stream: TextIO) -> None:
+    """One line, flushed, so that whoever listens hears of it at once."""
+    if as_json:
+        line = decision.to_json()
+    else:
+        who = decision.person or "nobody"
+        similarity = "" if decision.similarity is None else f"similarity {decision.similarity:.3f}"
+        line = (
+            f"frame {decision.frame:>5}  face {decision.track:>3}  {decision.outcome.upper():<6}{decision.reason:<14}"
+            f"{who:<20}{similarity}"
+        )
+    stream.write(line + "\n")
+    stream.flush()
+
+
+def _finish(summary: Summary, arguments: argparse.Namespace) -> None:
+    print("\n" + summary.to_text(), file=sys.stderr if arguments.json else sys.stdout)
+    if arguments.summary:
+        from immunogate.files import write_whole
+
+        text = json.dumps(summary.to_dict(), indent=2) + "\n"
+        write_whole(arguments.summary, lambda path: path.write_text(text, encoding="utf-8"))
+    if arguments.annotate:
+        print(f"annotated video: {arguments.annotate}", file=sys.stderr)
