@@ -32,20 +32,31 @@ def draw(video: Path, decisions: list[dict[str, Any]], threshold: float, path: P
     left.imshow(_frame(video, _best_moment(decisions))[:, :, ::-1])
     left.set_axis_off()
     left.set_title("the gate's view; each face as it came, and purified", loc="left")
-    for track in sorted({line["track"] for line in decisions}):
-        mine = [line for line in decisions if line["track"] == track and line["similarity"] is not None]
-        outcome = "allowed" if any(line["outcome"] == "allow" for line in mine) else "never allowed"
-        right.plot(
-            [d["frame"] for d in mine], [d["similarity"] for d in mine], "o-", ms=3, label=f"face {track}: {outcome}"
-        )
+    for track, marker in zip(sorted({line["track"] for line in decisions}), "osD^v<>", strict=False):
+        _draw_track(right, [line for line in decisions if line["track"] == track], track, marker)
     right.axhline(threshold, color="black", lw=1, ls="--", label=f"threshold {threshold:.2f} (FMR 1e-3)")
-    right.set_xlabel("frame")
+    right.set_xlabel("frame (a face is looked at when it matters, not in every frame)")
     right.set_ylabel("cosine with the enrolled man")
-    right.set_title("similarity of the purified faces", loc="left")
+    right.set_title(
+        "after purification (filled: allow, hollow: deny, cross: turned away)", loc="left", fontsize=10
+    )
     right.spines[["top", "right"]].set_visible(False)
     right.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _draw_track(axes: Any, mine: list[dict[str, Any]], track: int, marker: str) -> None:
+    """The looks at one face, each by its outcome."""
+    allowed = any(line["outcome"] == "allow" for line in mine)
+    colour = "tab:green" if allowed else "tab:red"
+    axes.plot([], [], marker, color=colour, label=f"face {track}: {'allowed' if allowed else 'never allowed'}")
+    for line in mine:
+        if line["similarity"] is None:
+            axes.plot(line["frame"], 0, "x", color=colour, ms=5)
+        else:
+            fill = colour if line["outcome"] == "allow" else "none"
+            axes.plot(line["frame"], line["similarity"], marker, color=colour, mfc=fill, ms=6)
 
 
 def _best_moment(decisions: list[dict[str, Any]]) -> int:
