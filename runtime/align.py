@@ -16,6 +16,8 @@ TEMPLATE = np.array(
 """(5, 2) where the landmarks of a frontal face lie in the crop; source: ArcFace, Deng et al., CVPR 2019."""
 
 MOST_SHRINK = 8
+GLANCE = 14
+"""Side of a thumbnail in pixels."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,21 @@ def as_picture(face: Floats) -> Pixels:
     levels = np.rint((face.reshape(CROP_SIZE, CROP_SIZE) + 1) * 127.5)
     picture: Pixels = levels.clip(0, 255).astype(np.uint8)
     return picture
+
+
+def thumbnail(crop: Pixels, mean: Floats) -> Floats:
+    """What a face looks like at a glance: (196,) float32 of unit length, for telling two faces apart cheaply.
+
+    The crop less the mean face, at 14x14: without the mean all aligned faces look alike.
+
+    Args:
+        crop: (112, 112) uint8 grey.
+        mean: (12544,) float32 mean face in [-1, 1].
+    """
+    difference = crop.astype(np.float32) - (mean.reshape(CROP_SIZE, CROP_SIZE) + 1) * np.float32(127.5)
+    small = cv2.resize(difference, (GLANCE, GLANCE), interpolation=cv2.INTER_AREA).ravel()
+    small -= small.mean()
+    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)
 
 
 def quality(landmarks: Floats, crop: Pixels) -> Quality:

@@ -17,7 +17,7 @@ from immunogate.errors import BundleError, UsageError
 from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels.antibody import AntibodySettings
 from immunogate.manifest import PurifierEntry
-from immunogate.runtime.align import Quality, align, quality
+from immunogate.runtime.align import Quality, align, quality, thumbnail
 from immunogate.runtime.clock import StageClock
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.purify import Purifier
@@ -58,6 +58,10 @@ class FaceChain:
         """The aligned (112, 112) grey crop of one face and its quality; raises ValueError for impossible landmarks."""
         crop = align(pixels, landmarks)
         return crop, quality(landmarks, crop)
+
+    def thumbnail(self, crop: Pixels) -> Floats:
+        """What a crop looks like at a glance, see `immunogate.runtime.align.thumbnail`."""
+        return thumbnail(crop, self.purifier.mean)
 
     def recognise(
         self, crops: npt.NDArray[np.uint8], frames: list[int], numbers: list[int], clock: StageClock | None = None

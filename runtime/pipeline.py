@@ -1,6 +1,6 @@
 """The gate: what happens to a frame, stage by stage.
 
-    Frame -> detect -> track -> align -> purify -> recognise -> match -> decide
+    Frame -> detect -> align -> track -> purify -> recognise -> match -> decide
 
 `Gate.process` is the whole of it. A stage that fails makes a deny of that face (or, before faces are known, no
 decision at all: nobody is let in by an empty list).
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from immunogate.runtime.align import GLANCE, Quality
 from immunogate.runtime.chain import FaceChain, Recognised
 from immunogate.runtime.clock import StageClock
 from immunogate.runtime.decide import Policy, Reason, Verdict, attack_score, is_poor, judge
@@ -29,12 +30,25 @@ from immunogate.structs import Decision, Faces, Floats, Frame, Match, Pixels
 log = logging.getLogger(__name__)
 
 
+NO_THUMBNAIL = np.zeros(GLANCE**2, np.float32)
+"""Like nothing that was ever seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One face of a frame, aligned; no crop where its landmarks are impossible, and then the detail says so."""
+
+    crop: Pixels | None
+    quality: Quality | None
+    thumbnail: Floats
+    detail: str = ""
+
+
 @dataclass(eq=False)
 class Look:
     """One face that is to be decided in this frame, filled stage by stage."""
 
     track: Track
-    landmarks: Floats
     box: Floats
     crop: Pixels | None = None
     purified: Floats | None = None
@@ -102,9 +116,12 @@ class Gate:
         except Exception:  # a gate goes on with the next frame; without faces nobody is let in
             log.exception("frame %d of %s: the detector failed", frame.index, frame.camera)
             faces = Faces.none()
+        with clock.stage("align"):
+            views = [self._view(frame, landmarks) for landmarks in faces.landmarks]
         with clock.stage("track"):
-            tracks = self._tracker.update(faces, frame.media_time)
-        looks = self._choose(frame, faces, tracks, clock)
+            thumbnails = np.array([view.thumbnail for view in views], np.float32)
+            tracks = self._tracker.update(faces, thumbnails, frame.media_time)
+        looks = self._choose(frame, faces, views, tracks)
         try:
             self._recognise(frame, [look for look in looks if look.crop is not None], clock)
         except Exception as error:  # every doubt is a deny
@@ -114,31 +131,30 @@ class Gate:
         decisions = [self._decide(frame, look, clock) for look in looks]
         return FrameResult(frame, faces, tracks, looks, decisions, clock.spent_ms)
 
-    def _choose(self, frame: Frame, faces: Faces, tracks: list[Track], clock: StageClock) -> list[Look]:
-        """The faces that are due, with their crops; poor ones are denied here."""
-        looks = []
-        with clock.stage("align"):
-            for face, track in enumerate(tracks):
-                landmarks = faces.landmarks[face]
-                eyes = float(np.hypot(*(landmarks[1] - landmarks[0])))
-                if not track.is_due(frame.media_time, eyes, self._limits):
-                    continue
-                look = Look(track, landmarks, faces.boxes[face])
-                track.looks, track.looked_at, track.looked_size = track.looks + 1, frame.media_time, eyes
-                self._align(frame, look)
-                looks.append(look)
-        return looks
-
-    def _align(self, frame: Frame, look: Look) -> None:
+    def _view(self, frame: Frame, landmarks: Floats) -> View:
         try:
-            crop, quality = self._chain.crop(frame.pixels, look.landmarks)
-        except ValueError as error:
-            _deny(look, Reason.ERROR, str(error))
-            return
-        if is_poor(quality, self._policy):
-            _deny(look, Reason.POOR_FACE, f"eyes {quality.eye_distance:.0f} pixels apart, yaw {quality.yaw:.2f}")
-        else:
-            look.crop = crop
+            crop, quality = self._chain.crop(frame.pixels, landmarks)
+        except ValueError as error:  # impossible landmarks: like nothing seen before, and denied when looked at
+            return View(None, None, NO_THUMBNAIL, str(error))
+        return View(crop, quality, self._chain.thumbnail(crop))
+
+    def _choose(self, frame: Frame, faces: Faces, views: list[View], tracks: list[Track]) -> list[Look]:
+        """The faces that are due; those that can not be recognised are denied here."""
+        looks = []
+        for view, track, box in zip(views, tracks, faces.boxes, strict=True):
+            eyes = view.quality.eye_distance if view.quality else 0.0
+            if not track.is_due(frame.media_time, eyes, self._limits):
+                continue
+            track.looks, track.looked_at, track.looked_size = track.looks + 1, frame.media_time, eyes
+            look = Look(track, box)
+            if view.quality is None:
+                _deny(look, Reason.ERROR, view.detail)
+            elif is_poor(view.quality, self._policy):
+                _deny(look, Reason.POOR_FACE, f"eyes {eyes:.0f} pixels apart, yaw {view.quality.yaw:.2f}")
+            else:
+                look.crop = view.crop
+            looks.append(look)
+        return looks
 
     def _recognise(self, frame: Frame, looks: list[Look], clock: StageClock) -> None:
         if not looks:

@@ -51,8 +51,8 @@ class Purifier:
             raise ValueError(f"mode {settings.mode} needs an analyzer; this bundle has none")
         self.settings = settings
         self._analyzer = analyzer if settings.needs_probabilities else None
-        # In mode fixed the eigenfaces behind top_k never act: do not even keep them in memory.
-        rows = basis.basis[: settings.top_k] if settings.mode == "fixed" else basis.basis
+        # In mode fixed the eigenfaces behind top_k never act: a copy of the others lets the rest be freed.
+        rows = basis.basis[: settings.top_k].copy() if settings.mode == "fixed" else basis.basis
         self._kernels = CpuKernels(basis.mean, rows, threads)
 
     def purify(self, faces: Floats, key: CloneKey) -> Purified:
@@ -78,6 +78,11 @@ class Purifier:
         planes = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
         found = self._analyzer.run(planes)["probabilities"]
         return np.asarray(found, np.float32)
+
+    @property
+    def mean(self) -> Floats:
+        """(D,) float32, the mean face in [-1, 1]."""
+        return self._kernels.mean
 
     def key(self, frames: list[int], faces: list[int]) -> CloneKey:
         """The clone key of faces with these frame and track numbers."""

@@ -1,6 +1,8 @@
 """Follows faces from frame to frame, so that each is purified and recognised when it matters and not blindly.
 
-Boxes are joined greedily by their overlap, best first: at a gate faces are few and move little between frames.
+Boxes are joined greedily by their overlap, best first: at a gate faces are few and move little between frames. A box
+in the same place whose face looks different at a glance is another face: whoever steps into the place of somebody
+who was allowed starts from nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ class TrackLimits:
 
     Attributes:
         least_overlap: intersection over union below which a box is another face.
+        least_likeness: cosine of two thumbnails, of this frame and the last, below which it is another face. Of
+            20,000 pairs of different development people 99 % lie below 0.63; frames 80 ms apart of a head that
+            turns as fast as it can lie above 0.83.
         lost_after: a track not seen for so long ends.
         eager_looks: looks at a face that is not allowed yet, one in every frame, before the pauses begin.
         pause: between two looks after that.
@@ -27,6 +32,7 @@ class TrackLimits:
     """
 
     least_overlap: float = 0.3
+    least_likeness: float = 0.7
     lost_after: float = 0.8
     eager_looks: int = 8
     pause: float = 0.5
@@ -41,6 +47,7 @@ class Track:
     Attributes:
         number: from 1, never used twice in a run.
         box: (4,) last box.
+        thumbnail: (T,) of the last frame.
         seen_at: media time of the last frame that showed it.
         looks: times it was recognised.
         looked_at: media time of the last look.
@@ -52,6 +59,7 @@ class Track:
 
     number: int
     box: Floats
+    thumbnail: Floats
     seen_at: float
     looks: int = 0
     looked_at: float = 0.0
@@ -84,25 +92,33 @@ class Tracker:
     tracks: list[Track] = field(default_factory=list)
     started: int = 0
 
-    def update(self, faces: Faces, now: float) -> list[Track]:
-        """The track of each face, in the order of the faces; ``now`` is the frame's media time."""
+    def update(self, faces: Faces, thumbnails: Floats, now: float) -> list[Track]:
+        """The track of each face, in the order of the faces.
+
+        Args:
+            faces: of this frame.
+            thumbnails: (N, T) float32 of unit length, of the same faces.
+            now: the frame's media time.
+        """
         self.tracks = [track for track in self.tracks if now - track.seen_at <= self.limits.lost_after]
-        joined = self._join(faces.boxes)
+        joined = self._join(faces.boxes, thumbnails)
         result = []
         for face, box in enumerate(faces.boxes):
             track = joined.get(face)
             if track is None:
                 self.started += 1
-                track = Track(self.started, box, now)
+                track = Track(self.started, box, thumbnails[face], now)
                 self.tracks.append(track)
-            track.box, track.seen_at = box, now
+            track.box, track.thumbnail, track.seen_at = box, thumbnails[face], now
             result.append(track)
         return result
 
-    def _join(self, boxes: Floats) -> dict[int, Track]:
+    def _join(self, boxes: Floats, thumbnails: Floats) -> dict[int, Track]:
         if not len(boxes) or not self.tracks:
             return {}
         overlaps = overlap_of_boxes(np.stack([track.box for track in self.tracks]), boxes)
+        alike = np.stack([track.thumbnail for track in self.tracks]) @ thumbnails.T
+        overlaps = np.where(alike >= self.limits.least_likeness, overlaps, -1)
         joined: dict[int, Track] = {}
         while overlaps.max() >= self.limits.least_overlap:
             row, face = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
