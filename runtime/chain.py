@@ -28,6 +28,11 @@ from immunogate.structs import Antibodies, Floats, Pixels
 LONGEST_SIDE = 640
 """Default side in pixels to which the detector shrinks larger frames."""
 
+SMALLEST_SIDE, LARGEST_SIDE = 32, 8192
+"""Range of that side."""
+
+MOST_THREADS = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Recognised:
@@ -116,8 +121,10 @@ def open_chain(
 
     Raises:
         BundleError: a file is missing, tampered with or not what it should be.
-        UsageError: the mode is unknown or needs an analyzer that the bundle does not have.
+        UsageError: the mode is unknown or needs an analyzer that the bundle does not have, or a number is out of range.
     """
+    _check_range("--threads", threads, 1, MOST_THREADS)
+    _check_range("--detector-size", longest_side, SMALLEST_SIDE, LARGEST_SIDE)
     manifest = bundle.manifest
     settings = antibody_settings(manifest.purifier, mode, seed)
     analyzer = None
@@ -138,6 +145,11 @@ def open_chain(
         Purifier(basis, settings, analyzer, threads),
         Recogniser(OnnxRunner(bundle.read(recogniser.file), recogniser.file, threads), recogniser),
     )
+
+
+def _check_range(name: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise UsageError(f"{name} must be in {low} .. {high}, got {value}")
 
 
 def antibody_settings(entry: PurifierEntry, mode: str | None = None, seed: int | None = None) -> AntibodySettings:
