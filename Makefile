@@ -40,6 +40,10 @@ format: $(VENV)/.ready  ## format and mend what can be mended
 bench: $(VENV)/.torch  ## the benchmarks, into benchmarks/results/
 	$(BIN)/python benchmarks/run_all.py
 
+pictures: $(VENV)/.torch  ## draw the picture of the README
+	$(PIP) install -q -c constraints.txt scikit-image
+	$(BIN)/python docs/pictures.py
+
 wheel: $(VENV)/.ready  ## build sdist and wheel into dist/
 	$(BIN)/python -m build
 
