@@ -103,12 +103,12 @@ def calibrate(
             f"{len(scores.impostor)} comparisons of different people do not support a false match rate of {RATES[0]:g}",
             f"Zero errors in N support a rate of 3/N and no lower: give faces for {round(4 / RATES[0])} comparisons",
         )
-    attack_scores = 1 - np.einsum("ij,ij->i", raw, purified)
+    attack_scores = np.clip(1 - np.einsum("ij,ij->i", raw, purified), 0, 2)  # rounding may leave [0, 2]
     alarm = float(np.quantile(attack_scores, 1 - ALARM_RATE, method="higher"))
     return Calibration(
         status="measured",
         thresholds=thresholds,
-        alarm=min(alarm, 2.0),
+        alarm=alarm,
         alarm_rate=float(np.mean(attack_scores > alarm)),
         measured_on=embedding_hash,
         source=source,
@@ -122,5 +122,5 @@ def thin(identities: npt.NDArray[np.str_], most: int = MOST_FACES, seed: int = 0
     people, owner = np.unique(identities, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(people))
     counts = np.bincount(owner, minlength=len(people))[order]
-    chosen = order[: int(np.searchsorted(np.cumsum(counts), most, side="right"))]
+    chosen = order[: max(1, int(np.searchsorted(np.cumsum(counts), most, side="right")))]
     return np.flatnonzero(np.isin(owner, chosen))

@@ -13,7 +13,7 @@ import numpy as np
 from immunogate.errors import UsageError
 from immunogate.kernels import clones
 from immunogate.kernels.reference import CloneKey, ScoreTerms, gene_weights, select, unpack
-from immunogate.structs import Antibodies, Floats
+from immunogate.structs import Antibodies, Floats, expect_shape
 
 Mode = Literal["fixed", "expected", "threshold", "sample", "select"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -78,7 +78,8 @@ def make_antibodies(
         pixels: D.
 
     Raises:
-        ValueError: a mode that needs probabilities got none, or they are not in [0, 1].
+        ValueError: a mode that needs probabilities got none, or they are not in [0, 1] or of another shape than the
+            coefficients, or the key is not of B faces.
     """
     if settings.mode == "fixed":
         weights = np.zeros((len(coefficients), 1, coefficients.shape[1]), np.float32)
@@ -86,6 +87,7 @@ def make_antibodies(
         return Antibodies("fixed", settings.seed, 0, weights)
     if probabilities is None:
         raise ValueError(f"probabilities: mode {settings.mode} needs them, got None")
+    expect_shape("probabilities", probabilities, coefficients.shape)
     if not np.all((probabilities >= 0) & (probabilities <= 1)):
         raise ValueError("probabilities: expected values in [0, 1]")
     if settings.mode == "expected":

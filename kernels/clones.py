@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from immunogate.kernels.philox import MULTIPLIERS, round_keys
 from immunogate.kernels.reference import CloneKey, Indices, thresholds
-from immunogate.structs import Floats, Masks
+from immunogate.structs import Floats, Masks, expect_shape
 
 U64 = npt.NDArray[np.uint64]
 
@@ -90,6 +90,7 @@ class CloneDrawer:
 def mutate(probabilities: Floats, clones: Indices, key: CloneKey) -> Masks:
     """As `reference.mutate`."""
     batch, count = clones.shape
+    expect_shape("CloneKey.faces", key.faces, (batch,))
     words = -(-probabilities.shape[1] // 32)
     octets = np.zeros((batch, count, words * 4), np.uint8)
     for face in range(batch):
@@ -106,6 +107,8 @@ def mutate_score(probabilities: Floats, weights: Indices, count: int, key: Clone
 
     The same as ``reference.score(reference.mutate(...), weights)``.
     """
+    expect_shape("weights", weights, probabilities.shape)
+    expect_shape("CloneKey.faces", key.faces, (len(probabilities),))
     scores = np.empty((len(probabilities), count), np.int64)
     for face in range(len(probabilities)):
         drawer = CloneDrawer(probabilities[face], _row(key, face))

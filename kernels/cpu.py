@@ -2,15 +2,17 @@
 
 The basis (75 MB at the paper's size) does not fit a cache, so time is bytes over bandwidth. It is walked in chunks
 of rows; each product of one face with one chunk is one single-threaded BLAS call of a fixed shape, and chunks are
-summed in their order. So a face's coefficients and pixels do not depend on its batch, its place in it, or the
-number of threads, and all faces of a batch share one read. Rows that an antibody leaves out are not read where few
-are chosen. Reading each chunk once for both products, while a cache holds it, was tried and is not faster: the
-second product then runs at the speed of the last-level cache on one thread instead of at the memory's on all.
+summed in their order. So a face's coefficients and pixels do not depend on its batch, its place in it, the number
+of threads, or on who else computes at the time, and all faces of a batch share one read. Rows that an antibody leaves
+out are not read where few are chosen. Reading each chunk once for both products, while a cache holds it, was tried and
+is not faster: the second product then runs at the speed of the last-level cache on one thread instead of at the
+memory's on all.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -25,6 +27,11 @@ CHUNK = 128
 
 DENSE = 0.6
 """Share of chosen rows in a chunk above which reading all of it beats gathering the chosen ones."""
+
+_alone = threading.Lock()
+"""Held during a product: the limit to one BLAS thread is the whole process's, and where two products overlapped, the
+first to end would lift it under the other, whose sums would then be split differently. One product alone already
+draws the memory bus full, so little is lost."""
 
 
 class CpuKernels:
@@ -49,7 +56,11 @@ class CpuKernels:
         self._blas = ThreadpoolController()
 
     def project(self, faces: Floats) -> Floats:
-        """Coefficients c = E (x - mu): (B, D) float32 in [-1, 1] to (B, n) float32, in one read of the basis."""
+        """Coefficients c = E (x - mu): (B, D) float32 in [-1, 1] to (B, n) float32, in one read of the basis.
+
+        Raises:
+            ValueError: an array of another shape or dtype.
+        """
         centred = self._centred(faces)
         coefficients = np.empty((len(faces), len(self.basis)), np.float32)
 
@@ -62,7 +73,15 @@ class CpuKernels:
         return coefficients
 
     def act(self, coefficients: Floats, weights: Floats) -> Floats:
-        """Purified faces mu + E^T (a c): coefficients (B, n), antibodies (B, m, n) in [0, 1], to (B, m, D) float32."""
+        """Purified faces mu + E^T (a c): coefficients (B, n), antibodies (B, m, n) in [0, 1], to (B, m, D) float32.
+
+        Raises:
+            ValueError: an array of another shape or dtype.
+        """
+        expect_shape("coefficients", coefficients, (None, len(self.basis)))
+        expect_shape("weights", weights, (len(coefficients), None, len(self.basis)))
+        expect_dtype("coefficients", coefficients, np.float32)
+        expect_dtype("weights", weights, np.float32)
         batch, kept, genes = weights.shape
         scaled = (weights * coefficients[:, None, :]).reshape(batch * kept, genes)
         parts: dict[int, list[Floats | None]] = {}
@@ -76,7 +95,7 @@ class CpuKernels:
             for row, addend in enumerate(parts[chunk.start]):
                 if addend is not None:
                     total[row] += addend
-        return total.reshape(batch, kept, -1)
+        return total.reshape(batch, kept, len(self.mean))
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -93,6 +112,7 @@ class CpuKernels:
 
     def _centred(self, faces: Floats) -> Floats:
         expect_shape("faces", faces, (None, len(self.mean)))
+        expect_dtype("faces", faces, np.float32)
         return np.subtract(faces, self.mean, dtype=np.float32)
 
     def _part(self, chunk: slice, scaled: Floats) -> Floats | None:
@@ -105,6 +125,6 @@ class CpuKernels:
         return scaled[chosen] @ self.basis[chunk][chosen]
 
     def _each_chunk(self, work: Callable[[slice], None]) -> None:
-        with self._blas.limit(limits=1, user_api="blas"):
+        with _alone, self._blas.limit(limits=1, user_api="blas"):
             for _ in map(work, self._chunks) if self._pool is None else self._pool.map(work, self._chunks):
                 pass

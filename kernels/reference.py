@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immunogate.kernels.philox import philox4x32
-from immunogate.structs import Floats, Masks
+from immunogate.structs import Floats, Masks, expect_dtype, expect_shape
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -48,6 +48,8 @@ class CloneKey:
             raise ValueError(
                 f"CloneKey: expected frames and faces of one shape (B,), got {self.frames.shape}, {self.faces.shape}"
             )
+        expect_dtype("CloneKey.frames", self.frames, np.uint32)
+        expect_dtype("CloneKey.faces", self.faces, np.uint32)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def mutate(probabilities: Floats, clones: Indices, key: CloneKey) -> Masks:
         (B, K, W) uint32 bit sets; bits at n and beyond are 0.
     """
     batch, genes = probabilities.shape
+    expect_shape("CloneKey.faces", key.faces, (batch,))
     groups = -(-genes // 4)
     counters = np.empty((batch, clones.shape[1], groups, 4), np.uint32)
     counters[..., 0] = np.arange(groups)
@@ -133,6 +136,9 @@ def gene_weights(
     The score of a clone is the sum of the weights of its genes. It is separable, so its best mask is known in
     closed form (all positive weights); drawing clones serves diversity, not this optimum. It never looks at the
     gallery: the best of K by similarity to a claimed identity would raise the false match rate.
+
+    Raises:
+        ValueError: a weight would be NaN.
     """
     p = np.clip(probabilities.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     weight = (
@@ -140,6 +146,8 @@ def gene_weights(
         - terms.size
         + terms.likelihood * (np.log(p) - np.log1p(-p))
     )
+    if np.isnan(weight).any():
+        raise ValueError("gene weights: expected numbers, got NaN from probabilities, coefficients or terms")
     return np.clip(np.rint(weight * 2.0**POINT), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
 
 

@@ -45,6 +45,11 @@ class Bundle:
             data = read_bytes(path, max(entry.bytes, 1))
         except ImmunogateError as error:
             raise BundleError(f"{error.what} (its length in the manifest is {entry.bytes:,})") from error
+        if len(data) != entry.bytes:
+            raise BundleError(
+                f"{path} has {len(data):,} bytes, its length in the manifest is {entry.bytes:,}",
+                "The file was cut short or changed: do not use it; export the bundle again or restore the file",
+            )
         actual = sha256_of_bytes(data)
         if actual != entry.sha256:
             raise BundleError(

@@ -56,10 +56,12 @@ def written_whole(path: Path) -> Iterator[Path]:
     A crash, an interrupt or a full disk leaves what stood at ``path`` before.
 
     Raises:
-        UsageError: the folder can not be written, or the disk is full.
+        UsageError: the folder can not be written, the disk is full, or a folder or device stands at ``path``.
     """
     temporary: Path | None = None
     try:
+        if path.exists() and not path.is_file():  # root would replace /dev/null itself
+            raise UsageError(f"{path} can not be written: it is no regular file", "Name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
         os.close(handle)

@@ -13,9 +13,14 @@ from typing import Any, TypeVar
 
 from immunogate.errors import BundleError
 from immunogate.files import sha256_of_bytes
+from immunogate.structs import CROP_SIZE
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+MOST_NESTED = 32
+"""Levels of nesting that free-form fields (provenance) may have."""
+
+STATUSES = ("measured", "provisional")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 T = TypeVar("T")
 
@@ -78,6 +83,9 @@ class RecogniserEntry:
         embedding_dimension: E.
         opset: ONNX operator set.
         precision: fp32 or fp16.
+
+    Raises:
+        BundleError: a number is out of its range.
     """
 
     file: str
@@ -91,6 +99,19 @@ class RecogniserEntry:
     embedding_dimension: int
     opset: int
     precision: str
+
+    def __post_init__(self) -> None:
+        fits = 1 <= self.height <= CROP_SIZE and 0 <= self.crop_left < self.crop_left + self.width <= CROP_SIZE
+        if not fits:
+            raise BundleError(
+                f"recogniser: {self.width} x {self.height} pixels from column {self.crop_left} do not lie within the "
+                f"{CROP_SIZE} x {CROP_SIZE} face"
+            )
+        if not self.std > 0 or self.embedding_dimension < 1:
+            raise BundleError(
+                f"recogniser: expected std above 0 and embedding_dimension above 0, got {self.std:g} and "
+                f"{self.embedding_dimension}"
+            )
 
 
 @dataclass(frozen=True)
@@ -159,6 +180,10 @@ class Calibration:
     measured_on: str
     source: str
 
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise BundleError(f"calibration.status: expected {' or '.join(STATUSES)}, got {self.status!r}")
+
     def at(self, fmr: float) -> Threshold:
         """The threshold for a false match rate.
 
@@ -189,11 +214,7 @@ class Manifest:
     manifest_version: int = MANIFEST_VERSION
 
     def __post_init__(self) -> None:
-        if self.manifest_version != MANIFEST_VERSION:
-            raise BundleError(
-                f"the manifest has version {self.manifest_version}, this release reads version {MANIFEST_VERSION}",
-                "Export the bundle again, or install the release that made it",
-            )
+        _expect_version(self.manifest_version)
         for name in self.files:
             if not _FILE_NAME.fullmatch(name):
                 raise BundleError(f"the manifest lists a file by a name that is no plain file name: {name!r}")
@@ -230,14 +251,25 @@ class Manifest:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{MANIFEST_NAME} is not JSON: {error}") from error
+        if isinstance(data, dict):  # before all else: another version may have other fields
+            _expect_version(data.get("manifest_version", MANIFEST_VERSION))
         manifest: Manifest = _decode(Manifest, data, MANIFEST_NAME)
         return manifest
+
+
+def _expect_version(version: Any) -> None:
+    if version != MANIFEST_VERSION:
+        raise BundleError(
+            f"the manifest has version {version!r}, this release reads version {MANIFEST_VERSION}",
+            "Export the bundle again, or install the release that made it",
+        )
 
 
 def _decode(kind: Any, data: Any, where: str) -> Any:
     """Turn plain JSON data into the annotated type, naming the place of whatever does not fit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
+        _expect_plain(data, where)
         return data
     if origin in (types.UnionType, typing.Union):
         return None if data is None else _decode(arguments[0], data, where)
@@ -250,10 +282,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, _expect(dict, data, where), where)
     if kind is float:
-        number = _expect((int, float), data, where)
-        if isinstance(number, bool) or not math.isfinite(number):
-            raise BundleError(f"{where}: expected a finite number, got {data!r}")
-        return float(number)
+        return _finite(_expect((int, float), data, where), where)
     return _expect(kind, data, where)
 
 
@@ -267,6 +296,30 @@ def _decode_dataclass(kind: Any, data: dict[str, Any], where: str) -> Any:
         if item.name not in data and not optional:
             raise BundleError(f"{where}: the field {item.name!r} is missing")
     return kind(**{key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+
+
+def _expect_plain(data: Any, where: str, depth: int = 0) -> None:
+    """Refuse what could not be written back as JSON: numbers that are not finite, and endless nesting."""
+    if depth > MOST_NESTED:
+        raise BundleError(f"{where}: nested more than {MOST_NESTED} levels deep")
+    if isinstance(data, float):
+        _finite(data, where)
+    if isinstance(data, dict):
+        for key, child in data.items():
+            _expect_plain(child, f"{where}.{key}", depth + 1)
+    if isinstance(data, list):
+        for i, child in enumerate(data):
+            _expect_plain(child, f"{where}[{i}]", depth + 1)
+
+
+def _finite(number: float, where: str) -> float:
+    try:
+        converted = float(number)  # a whole number may be too large for this
+    except OverflowError:
+        converted = math.inf
+    if isinstance(number, bool) or not math.isfinite(converted):
+        raise BundleError(f"{where}: expected a finite number, got {str(number)[:20]}")
+    return converted
 
 
 def _expect(kind: Any, data: Any, where: str) -> Any:
