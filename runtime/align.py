@@ -44,13 +44,18 @@ def similarity_to_template(landmarks: Floats) -> npt.NDArray[np.float64]:
     Raises:
         ValueError: the landmarks coincide or are not finite.
     """
+    wanted = "landmarks: expected five finite points that do not coincide"
+    if not np.isfinite(landmarks).all():
+        raise ValueError(wanted)
     source = landmarks[:, 0].astype(np.float64) + 1j * landmarks[:, 1]
     target = TEMPLATE[:, 0].astype(np.float64) + 1j * TEMPLATE[:, 1]
     centred = source - source.mean()
     spread = np.vdot(centred, centred).real
-    if not np.isfinite(spread) or spread < 1e-6:
-        raise ValueError("landmarks: expected five finite points that do not coincide")
+    if spread < 1e-6:
+        raise ValueError(wanted)
     a = np.vdot(centred, target - target.mean()) / spread
+    if abs(a) < 1e-30:  # so far apart, or so unlike a face, that no crop has a size
+        raise ValueError(wanted)
     b = target.mean() - a * source.mean()
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 

@@ -16,6 +16,9 @@ from immunogate.structs import CROP_SIZE, Decision, Pixels
 COLOURS = {"allow": (80, 175, 76), "deny": (60, 60, 220), "alarm": (0, 165, 255)}
 """BGR: green, red, orange."""
 
+REMEMBERED = 64
+"""Tracks whose last look is kept for drawing."""
+
 UNDECIDED = (170, 170, 170)
 PANEL = CROP_SIZE
 """Width in pixels of the strip on the right that shows crops."""
@@ -30,6 +33,8 @@ def annotate(result: FrameResult, shown: dict[int, tuple[Look, Decision]]) -> Pi
     """
     for look, decision in zip(result.looks, result.decisions, strict=True):
         shown[look.track.number] = (look, decision)
+    while len(shown) > REMEMBERED:
+        del shown[min(shown)]  # the oldest track
     picture = result.frame.pixels.copy()
     strip = np.full((picture.shape[0], 2 * PANEL, 3), 24, np.uint8)
     top = 0

@@ -19,11 +19,12 @@ from immunogate.kernels.antibody import AntibodySettings
 from immunogate.manifest import PurifierEntry
 from immunogate.runtime.align import Quality, align, quality, thumbnail
 from immunogate.runtime.clock import StageClock
-from immunogate.runtime.detect import Detector
+from immunogate.runtime.detect import OUTPUTS, Detector
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser, mean_embedding
 from immunogate.runtime.runner import OnnxRunner
-from immunogate.structs import Antibodies, Floats, Pixels
+from immunogate.runtime.upright import upright
+from immunogate.structs import CROP_SIZE, Antibodies, Floats, Pixels
 
 LONGEST_SIDE = 640
 """Default side in pixels to which the detector shrinks larger frames."""
@@ -59,14 +60,23 @@ class FaceChain:
         self.purifier = purifier
         self.recogniser = recogniser
 
-    def crop(self, pixels: Pixels, landmarks: Floats) -> tuple[Pixels, Quality]:
-        """The aligned (112, 112) grey crop of one face and its quality; raises ValueError for impossible landmarks."""
-        crop = align(pixels, landmarks)
-        return crop, quality(landmarks, crop)
+    def glance(self, pixels: Pixels, landmarks: Floats) -> Floats:
+        """What one face looks like at a glance, see `immunogate.runtime.align.thumbnail`.
 
-    def thumbnail(self, crop: Pixels) -> Floats:
-        """What a crop looks like at a glance, see `immunogate.runtime.align.thumbnail`."""
-        return thumbnail(crop, self.purifier.mean)
+        Raises:
+            ValueError: the landmarks are impossible.
+        """
+        return thumbnail(align(pixels, landmarks), self.purifier.mean)
+
+    def crop(self, pixels: Pixels, landmarks: Floats) -> tuple[Pixels, Quality]:
+        """The upright, aligned (112, 112) grey crop of one face and its quality.
+
+        Raises:
+            ValueError: the landmarks are impossible.
+        """
+        better = upright(self.detector, pixels, landmarks)
+        crop = align(pixels, better)
+        return crop, quality(better, crop)
 
     def recognise(
         self, crops: npt.NDArray[np.uint8], frames: list[int], numbers: list[int], clock: StageClock | None = None
@@ -135,15 +145,20 @@ def open_chain(
                 "Use mode fixed, or export with --purifier",
             )
         analyzer = OnnxRunner(bundle.read(manifest.analyzer.file), manifest.analyzer.file, threads)
+        analyzer.expect((None, 1, CROP_SIZE, CROP_SIZE), ("probabilities",))
     basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
     held, stated = len(basis.basis), manifest.purifier.components
     if held != stated:
         raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
-    detector, recogniser = manifest.detector, manifest.recogniser
+    entry = manifest.recogniser
+    recogniser = OnnxRunner(bundle.read(entry.file), entry.file, threads)
+    recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
+    detector = OnnxRunner(bundle.read(manifest.detector.file), manifest.detector.file, threads)
+    detector.expect((None, 3, None, None), OUTPUTS)
     return FaceChain(
-        Detector(OnnxRunner(bundle.read(detector.file), detector.file, threads), longest_side),
+        Detector(detector, longest_side),
         Purifier(basis, settings, analyzer, threads),
-        Recogniser(OnnxRunner(bundle.read(recogniser.file), recogniser.file, threads), recogniser),
+        Recogniser(recogniser, entry),
     )
 
 

@@ -62,7 +62,7 @@ class Policy:
     confirm_frames: int = 3
     max_decision_age_ms: float = 500.0
     least_eye_distance: float = 16.0
-    most_yaw: float = 0.35
+    most_yaw: float = 0.45
 
     def __post_init__(self) -> None:
         ranges = {
@@ -96,7 +96,7 @@ def attack_score(raw: Floats, purified: Floats) -> float:
 
 def is_poor(face: Quality, policy: Policy) -> bool:
     """Whether the face is too small or too far turned away."""
-    return face.eye_distance < policy.least_eye_distance or face.yaw > policy.most_yaw
+    return not (face.eye_distance >= policy.least_eye_distance and face.yaw <= policy.most_yaw)  # NaN is poor
 
 
 def judge(found: Match, score: float, policy: Policy, track: Track) -> Verdict:

@@ -15,6 +15,8 @@ from immunogate.runtime.track import overlap_of_boxes
 from immunogate.structs import Faces, Floats, Pixels
 
 STRIDES = (8, 16, 32)
+OUTPUTS = tuple(f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in STRIDES)
+"""Names of the network's outputs: class and object scores, boxes, points, of each grid."""
 
 
 class Detector:
@@ -60,8 +62,10 @@ class Detector:
             return Faces.none()
         weights = np.where(overlap_of_boxes(boxes[kept], boxes) >= self._blend, scores, 0)
         weights[np.arange(len(kept)), kept] = scores[kept]  # a cell overlaps itself, rounding or not
-        weights = (weights / weights.sum(axis=1, keepdims=True) / scale).astype(np.float32)
-        return Faces(weights @ boxes, np.tensordot(weights, landmarks, axes=1), scores[kept])
+        weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        corners, points = (weights @ boxes).reshape(-1, 2, 2), np.tensordot(weights, landmarks, axes=1)
+        shrunk = [_shrunk(side, scale) / side for side in pixels.shape[1::-1]]
+        return Faces(_enlarged(corners, shrunk).reshape(-1, 4), _enlarged(points, shrunk), scores[kept])
 
     def _decode(self, outputs: dict[str, Array], stride: int, rows: int, columns: int) -> tuple[Floats, Floats, Floats]:
         product = outputs[f"cls_{stride}"][0, :, 0].clip(0, 1) * outputs[f"obj_{stride}"][0, :, 0].clip(0, 1)
@@ -72,7 +76,9 @@ class Detector:
         centre = (corner + box[:, :2]) * stride
         half = np.exp(box[:, 2:].clip(-10, 10)) * stride / 2
         points = (corner[:, None] + outputs[f"kps_{stride}"][0, cells].reshape(-1, 5, 2)) * stride
-        return np.concatenate([centre - half, centre + half], axis=1), points, scores[cells]
+        boxes = np.concatenate([centre - half, centre + half], axis=1)
+        whole = np.isfinite(boxes).all(axis=1) & np.isfinite(points).all(axis=(1, 2))
+        return boxes[whole], points[whole], scores[cells][whole]
 
     def _suppress(self, boxes: Floats, scores: Floats) -> list[int]:
         sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
@@ -83,9 +89,19 @@ class Detector:
 def letterbox(pixels: Pixels, scale: float, multiple: int = 32) -> Floats:
     """Shrink by ``scale`` and pad right and below with black to a multiple: (1, 3, H, W) float32 BGR 0..255."""
     if scale < 1:
-        height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+        height, width = (_shrunk(side, scale) for side in pixels.shape[:2])
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     height, width = pixels.shape[:2]
     planes = np.zeros((1, 3, -(-height // multiple) * multiple, -(-width // multiple) * multiple), np.float32)
     planes[0, :, :height, :width] = pixels.transpose(2, 0, 1)
     return planes
+
+
+def _shrunk(side: int, scale: float) -> int:
+    return max(1, round(side * scale))
+
+
+def _enlarged(points: Floats, shrunk: list[float]) -> Floats:
+    """(..., 2) x and y in a shrunk picture as x and y in the picture itself; pixel centres are whole numbers."""
+    scale = np.array(shrunk, np.float32)
+    return np.asarray((points + np.float32(0.5)) / scale - np.float32(0.5), np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from immunogate.errors import ImmunogateError
@@ -18,7 +19,7 @@ from immunogate.structs import Faces
 LEAST_EYE_DISTANCE = 20.0
 """Pixels between the eyes below which a picture is too coarse to enroll; a gate accepts less, since it looks often."""
 
-MOST_YAW = 0.3
+MOST_YAW = 0.35
 LEAST_SHARPNESS = 10.0
 DOMINANT = 2.0
 """In a picture with several faces the largest is taken only if its box is this many times larger than the next."""
@@ -61,7 +62,7 @@ def sample_from(chain: FaceChain, person: str, path: Path) -> Sample:
     landmarks = faces.landmarks[_the_face(faces)]
     try:
         crop, quality = chain.crop(pixels, landmarks)
-    except ValueError as error:
+    except (ValueError, cv2.error) as error:  # OpenCV 4 can not warp pictures of more than 32,767 pixels a side
         raise RefusedPictureError(str(error)) from error
     if quality.eye_distance < LEAST_EYE_DISTANCE:
         raise RefusedPictureError(

@@ -13,16 +13,16 @@ from types import TracebackType
 import numpy as np
 
 from immunogate.errors import GalleryError, UsageError
-from immunogate.structs import Floats
+from immunogate.structs import Floats, expect_shape
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x696D6741
 """Marks the file as one of ours in SQLite's own header ("imgA")."""
 
-_SCHEMA = f"""
-CREATE TABLE binding (embedding_hash TEXT NOT NULL, dimension INTEGER NOT NULL);
-CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE embeddings (
+_SCHEMA = (
+    "CREATE TABLE binding (embedding_hash TEXT NOT NULL, dimension INTEGER NOT NULL)",
+    "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    """CREATE TABLE embeddings (
     id INTEGER PRIMARY KEY,
     person INTEGER NOT NULL REFERENCES people(id) ON DELETE CASCADE,
     vector BLOB NOT NULL,
@@ -30,10 +30,10 @@ CREATE TABLE embeddings (
     picture_sha256 TEXT NOT NULL,
     enrolled_at REAL NOT NULL,
     UNIQUE (person, picture_sha256)
-);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
+)""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,7 @@ class Gallery:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA foreign_keys = ON")
             self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA secure_delete = ON")  # who is removed leaves nothing behind in free pages
         try:
             if is_new or self._is_empty_file():
                 self._create(embedding_hash, dimension)
@@ -115,7 +116,13 @@ class Gallery:
 
         Raises:
             GalleryError: the disk is full or the file can not be written; the gallery is as it was.
+            UsageError: a name can not be written as text.
+            ValueError: an embedding is not of the gallery's length or not finite; it would lock everybody out later.
         """
+        with self._explained():
+            dimension = self._dimension()
+        for sample in samples:
+            _check_sample(sample, dimension)
         added = 0
         with self._transaction():
             for sample in samples:
@@ -164,7 +171,7 @@ class Gallery:
             GalleryError: an embedding is not of the right length or not finite.
         """
         with self._explained():
-            dimension = self._db.execute("SELECT dimension FROM binding").fetchone()[0]
+            dimension = self._dimension()
             rows = self._db.execute(
                 "SELECT name, vector, picture, picture_sha256 FROM embeddings JOIN people ON people.id = person "
                 "ORDER BY name, embeddings.id"
@@ -201,8 +208,11 @@ class Gallery:
     def _create(self, embedding_hash: str | None, dimension: int) -> None:
         if embedding_hash is None or dimension < 1:
             raise GalleryError(f"{self.path} is empty and no bundle was named to bind it to")
-        with self._explained():
-            self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        with self._transaction():
+            if not self._is_empty_file():  # another process was first, between our look and our lock
+                return
+            for statement in _SCHEMA:
+                self._db.execute(statement)
             self._db.execute("INSERT INTO binding VALUES (?, ?)", (embedding_hash, dimension))
 
     def _check(self, embedding_hash: str | None) -> None:
@@ -210,19 +220,25 @@ class Gallery:
             marks = [self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
             if marks != [APPLICATION_ID, SCHEMA_VERSION]:
                 raise GalleryError(f"{self.path} is an SQLite file but no gallery of schema version {SCHEMA_VERSION}")
-            bound = self._db.execute("SELECT embedding_hash FROM binding").fetchone()
-        if bound is None or (embedding_hash is not None and bound[0] != embedding_hash):
+            row = self._db.execute("SELECT embedding_hash FROM binding").fetchone()
+        bound = str(row[0]) if row else "none"
+        if row is None or (embedding_hash is not None and bound != embedding_hash):
             raise GalleryError(
-                f"the gallery {self.path} belongs to another bundle (embedding hash {bound and bound[0][:12]}, "
+                f"the gallery {self.path} belongs to another bundle (embedding hash {bound[:12]}, "
                 f"this bundle has {embedding_hash and embedding_hash[:12]})",
                 "Embeddings of different bundles can not be compared: enroll the people again with this bundle",
             )
 
+    def _dimension(self) -> int:
+        row = self._db.execute("SELECT CAST(coalesce(dimension, 0) AS INTEGER) FROM binding").fetchone()
+        return int(row[0])
+
     def _vector(self, blob: bytes, dimension: int, name: str) -> Floats:
-        vector = np.frombuffer(blob, "<f4").astype(np.float32)
-        if len(blob) != 4 * dimension or not np.isfinite(vector).all():
-            raise GalleryError(f"{self.path} holds a damaged embedding of {name}", f"Remove and enroll {name} again")
-        return vector
+        if isinstance(blob, bytes) and len(blob) == 4 * dimension:  # SQLite keeps no column to its type
+            vector = np.frombuffer(blob, "<f4").astype(np.float32)
+            if np.isfinite(vector).all():
+                return vector
+        raise GalleryError(f"{self.path} holds a damaged embedding of {name}", f"Remove and enroll {name} again")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -242,7 +258,18 @@ class Gallery:
         """Turn SQLite's errors into ours; what was committed before stays."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # damaged text comes as the latter, even in SQLite's words
             raise GalleryError(
                 f"the gallery {self.path} can not be used: {error}", "Nothing was changed; check the disk and the file"
             ) from error
+
+
+def _check_sample(sample: Sample, dimension: int) -> None:
+    expect_shape(f"embedding of {sample.picture}", sample.embedding, (dimension,))
+    if not np.isfinite(sample.embedding).all():
+        raise ValueError(f"embedding of {sample.picture}: expected finite values")
+    for text in (sample.person, sample.picture):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # a file name that is not UTF-8
+            raise UsageError(f"the name {text!r} is not UTF-8 text", "Rename the folder or picture") from error

@@ -1,6 +1,6 @@
 """The gate: what happens to a frame, stage by stage.
 
-    Frame -> detect -> align -> track -> purify -> recognise -> match -> decide
+    Frame -> detect -> track -> align -> purify -> recognise -> match -> decide
 
 `Gate.process` is the whole of it. A stage that fails makes a deny of that face (or, before faces are known, no
 decision at all: nobody is let in by an empty list).
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from immunogate.runtime.align import GLANCE, Quality
+from immunogate.runtime.align import GLANCE
 from immunogate.runtime.chain import FaceChain, Recognised
 from immunogate.runtime.clock import StageClock
 from immunogate.runtime.decide import Policy, Reason, Verdict, attack_score, is_poor, judge
@@ -32,16 +32,6 @@ log = logging.getLogger(__name__)
 
 NO_THUMBNAIL = np.zeros(GLANCE**2, np.float32)
 """Like nothing that was ever seen."""
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One face of a frame, aligned; no crop where its landmarks are impossible, and then the detail says so."""
-
-    crop: Pixels | None
-    quality: Quality | None
-    thumbnail: Floats
-    detail: str = ""
 
 
 @dataclass(eq=False)
@@ -116,45 +106,50 @@ class Gate:
         except Exception:  # a gate goes on with the next frame; without faces nobody is let in
             log.exception("frame %d of %s: the detector failed", frame.index, frame.camera)
             faces = Faces.none()
-        with clock.stage("align"):
-            views = [self._view(frame, landmarks) for landmarks in faces.landmarks]
         with clock.stage("track"):
-            thumbnails = np.array([view.thumbnail for view in views], np.float32)
+            thumbnails = np.array([self._glance(frame, landmarks) for landmarks in faces.landmarks], np.float32)
             tracks = self._tracker.update(faces, thumbnails, frame.media_time)
-        looks = self._choose(frame, faces, views, tracks)
+        with clock.stage("align"):
+            looks = self._choose(frame, faces, tracks)
+        fit = [look for look in looks if look.crop is not None]
         try:
-            self._recognise(frame, [look for look in looks if look.crop is not None], clock)
+            self._recognise(frame, fit, clock)
         except Exception as error:  # every doubt is a deny
             log.exception("frame %d of %s: recognition failed", frame.index, frame.camera)
-            for look in looks:
+            for look in fit:
                 _deny(look, Reason.ERROR, f"{type(error).__name__}: {error}")
         decisions = [self._decide(frame, look, clock) for look in looks]
         return FrameResult(frame, faces, tracks, looks, decisions, clock.spent_ms)
 
-    def _view(self, frame: Frame, landmarks: Floats) -> View:
+    def _glance(self, frame: Frame, landmarks: Floats) -> Floats:
         try:
-            crop, quality = self._chain.crop(frame.pixels, landmarks)
-        except ValueError as error:  # impossible landmarks: like nothing seen before, and denied when looked at
-            return View(None, None, NO_THUMBNAIL, str(error))
-        return View(crop, quality, self._chain.thumbnail(crop))
+            return self._chain.glance(frame.pixels, landmarks)
+        except Exception:  # impossible landmarks are like nothing seen before, and denied when looked at
+            return NO_THUMBNAIL
 
-    def _choose(self, frame: Frame, faces: Faces, views: list[View], tracks: list[Track]) -> list[Look]:
-        """The faces that are due; those that can not be recognised are denied here."""
+    def _choose(self, frame: Frame, faces: Faces, tracks: list[Track]) -> list[Look]:
+        """The faces that are due, each with its crop; those that can not be recognised are denied here."""
         looks = []
-        for view, track, box in zip(views, tracks, faces.boxes, strict=True):
-            eyes = view.quality.eye_distance if view.quality else 0.0
+        for landmarks, track, box in zip(faces.landmarks, tracks, faces.boxes, strict=True):
+            eyes = float(np.hypot(*(landmarks[1] - landmarks[0])))
             if not track.is_due(frame.media_time, eyes, self._limits):
                 continue
             track.looks, track.looked_at, track.looked_size = track.looks + 1, frame.media_time, eyes
             look = Look(track, box)
-            if view.quality is None:
-                _deny(look, Reason.ERROR, view.detail)
-            elif is_poor(view.quality, self._policy):
-                _deny(look, Reason.POOR_FACE, f"eyes {eyes:.0f} pixels apart, yaw {view.quality.yaw:.2f}")
-            else:
-                look.crop = view.crop
+            self._crop(frame, landmarks, look)
             looks.append(look)
         return looks
+
+    def _crop(self, frame: Frame, landmarks: Floats, look: Look) -> None:
+        try:
+            crop, quality = self._chain.crop(frame.pixels, landmarks)
+        except Exception as error:  # every doubt is a deny
+            _deny(look, Reason.ERROR, f"{type(error).__name__}: {error}")
+            return
+        if is_poor(quality, self._policy):
+            _deny(look, Reason.POOR_FACE, f"eyes {quality.eye_distance:.0f} pixels apart, yaw {quality.yaw:.2f}")
+        else:
+            look.crop = crop
 
     def _recognise(self, frame: Frame, looks: list[Look], clock: StageClock) -> None:
         if not looks:
@@ -183,11 +178,11 @@ class Gate:
     def _decide(self, frame: Frame, look: Look, clock: StageClock) -> Decision:
         now = time.monotonic_ns()
         age_ms = (now - frame.captured_ns) / 1e6
-        if age_ms > self._policy.max_decision_age_ms:
-            _deny(look, Reason.STALE, f"older than {self._policy.max_decision_age_ms:g} ms")
+        if not 0 <= age_ms <= self._policy.max_decision_age_ms:  # a capture in the future is a broken clock
+            _deny(look, Reason.STALE, f"{age_ms:.0f} ms old, allowed are 0 to {self._policy.max_decision_age_ms:g} ms")
         look.track.outcome = look.verdict.outcome
         matched = look.found.person is not None
-        left, top, right, bottom = (round(float(side)) for side in look.box)
+        left, top, right, bottom = (round(float(side)) for side in np.nan_to_num(look.box))
         return Decision(
             decision_id=_new_id(frame.captured_wall),
             camera=frame.camera,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,27 @@ class OnnxRunner:
         self.input_name: str = self._session.get_inputs()[0].name
         self.input_shape: list[int | str] = self._session.get_inputs()[0].shape
         self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
+
+    def expect(self, input_shape: Sequence[int | None], outputs: Sequence[str]) -> None:
+        """Check that this is the network that was meant.
+
+        Args:
+            input_shape: what it will be given; None where any length is.
+            outputs: names that will be asked for.
+
+        Raises:
+            BundleError: it takes another input or lacks an output.
+        """
+        takes, missing = self.input_shape, sorted(set(outputs) - set(self.output_names))
+        fits = len(takes) == len(input_shape) and all(
+            own == given for own, given in zip(takes, input_shape, strict=True) if isinstance(own, int) and given
+        )
+        if missing or not fits:
+            raise BundleError(
+                f"{self.name} is not the network that the manifest describes: it takes {takes} and gives "
+                f"{', '.join(self.output_names[:4])}; expected {list(input_shape)} and {', '.join(outputs[:4])}",
+                "Export the bundle again",
+            )
 
     def run(self, batch: Array) -> dict[str, Array]:
         """All outputs by name.

@@ -111,6 +111,10 @@ class Tracker:
                 self.tracks.append(track)
             track.box, track.thumbnail, track.seen_at = box, thumbnails[face], now
             result.append(track)
+        seen = {track.number for track in result}
+        for track in self.tracks:
+            if track.number not in seen:  # frames agree in a row, or start anew
+                track.person, track.agreeing = None, 0
         return result
 
     def _join(self, boxes: Floats, thumbnails: Floats) -> dict[int, Track]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from immunogate.errors import CameraError, ImmunogateError, InputError, UsageError
 from immunogate.runtime.camera.capture import has_backend, open_capture
-from immunogate.runtime.camera.headers import SUFFIXES, picture_kind
+from immunogate.runtime.camera.headers import SUFFIXES, gif_is_cut_off, picture_kind
 from immunogate.runtime.camera.pixels import expect_modest, read_picture
 from immunogate.runtime.camera.recorded import RecordedCamera
 from immunogate.structs import Pixels
@@ -101,10 +102,14 @@ def open_path(path: Path, name: str, *, realtime: bool, fps: float | None) -> Re
             return _open_folder(path, name, realtime, fps)
         with path.open("rb") as stream:
             head = stream.read(16)
+            stream.seek(-min(16, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+            tail = stream.read(16)
     except OSError as error:
         raise UsageError(f"{name} can not be read: {error.strerror}", "Check the path") from error
     if picture_kind(head):
         return RecordedCamera(name, PictureReel([path], None), fps or DEFAULT_FPS, 1, realtime=realtime)
+    if gif_is_cut_off(head, tail):
+        _log.warning("%s is cut off: it does not end as a GIF does; what there is of it is read", name)
     return _open_video(path, name, realtime, fps)
 
 

@@ -46,6 +46,14 @@ def jpeg_is_cut_off(data: bytes) -> bool:
     return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
+def gif_is_cut_off(head: bytes, tail: bytes) -> bool:
+    """Whether a file that begins as a GIF does not end as one: the trailer 0x3B (GIF89a, 27) is missing.
+
+    Decoders give the frames up to the break and say nothing. Zeros after the trailer are let pass.
+    """
+    return head.startswith((b"GIF87a", b"GIF89a")) and not tail.rstrip(b"\0").endswith(b"\x3b")
+
+
 def _png(data: bytes) -> tuple[int, int]:
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
