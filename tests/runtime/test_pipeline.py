@@ -27,8 +27,7 @@ EVERY_FRAME = TrackLimits(recheck=0.0)
 LENIENT = Policy(threshold=0.99, alarm=2.0, max_decision_age_ms=60_000)
 """Random networks alarm often, and a busy machine is slow; both are tested apart."""
 
-ANN, BOB = (50, 100), (350, 200)
-"""Places in the noise that stand for two people."""
+ANN, BOB = (50, 100), (350, 200)  # places in the noise that stand for two people
 
 
 def seen(*places: tuple[int, int]) -> Faces:
