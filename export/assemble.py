@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from immunogate.export.card import model_card
 from immunogate.export.onnx_graph import OPSET, graph_of, in_half_precision, portable_yunet
 from immunogate.export.sources import Sources, check_top_k
 from immunogate.files import sha256_of_file
-from immunogate.kernels.antibody import AntibodySettings
+from immunogate.kernels.antibody import MODES, AntibodySettings
 from immunogate.manifest import (
     MANIFEST_NAME,
     AnalyzerEntry,
@@ -160,6 +160,8 @@ def _write_analyzer(folder: Path, sources: Sources, options: ExportOptions) -> A
 
 def _purifier_entry(sources: Sources, options: ExportOptions) -> PurifierEntry:
     mode = options.mode or ("fixed" if sources.purifier is None else "expected")
+    if mode not in MODES:
+        raise UsageError(f"unknown mode {mode!r}", f"Use one of: {', '.join(MODES)}")
     if mode != "fixed" and sources.purifier is None:
         raise UsageError(f"mode {mode} needs a purifier", "Give --purifier, or use mode fixed")
     top_k = check_top_k(options.top_k, sources.basis)
@@ -218,22 +220,32 @@ def _check_free(out: Path, overwrite: bool) -> None:
 @contextmanager
 def _folder_written_whole(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the place of ``out`` when the block ends without an error."""
+    # Named before it is made: an interrupt at any moment finds it.
+    temporary = out.parent / f".{out.name}.{secrets.token_hex(8)}"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        temporary.chmod(0o755)
-    except OSError as error:
-        raise UsageError(f"{out} can not be written: {error.strerror}") from error
-    try:
+        temporary.mkdir(parents=True)
         yield temporary
-        old = None
-        if out.exists():
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
-            out.replace(old)
-        temporary.replace(out)
-        if old is not None:
-            shutil.rmtree(old)
+        _take_place(temporary, out)
     except OSError as error:
         raise UsageError(f"{out} can not be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, out: Path) -> None:
+    """Move the folder ``new`` to ``out``; what stood there goes only once the new one stands, else it comes back."""
+    if not out.exists():
+        new.replace(out)
+        return
+    old = out.parent / f".{out.name}.old.{secrets.token_hex(8)}"
+    try:
+        out.replace(old)
+        new.replace(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.replace(out)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)

@@ -19,7 +19,7 @@ def remember(paths: list[Path]) -> None:
     index = _read() | {sha256_of_file(path): str(path.resolve()) for path in paths}
     try:
         write_whole(_index_path(), lambda path: path.write_text(json.dumps(index, indent=1), encoding="utf-8"))
-    except ImmunogateError:
+    except (ImmunogateError, RuntimeError):
         return
 
 
@@ -32,12 +32,13 @@ def find(sha256: str) -> Path | None:
 
 
 def _index_path() -> Path:
+    """RuntimeError where the user has no home, as in some containers."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "immunogate" / "checkpoints.json"
 
 
 def _read() -> dict[str, str]:
     try:
         data = json.loads(_index_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return {}
     return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}

@@ -15,6 +15,7 @@ from immunogate.files import sha256_of_file
 from immunogate.networks.checkpoint import load_public_eigenbasis
 from immunogate.networks.purifier import Purifier, load_purifier
 from immunogate.networks.recognisers import RecogniserSpec, load_recogniser
+from immunogate.structs import PIXELS, expect_shape
 
 PUBLIC_SUFFIXES = (".pth", ".pt")
 
@@ -86,6 +87,7 @@ def _public_basis(path: Path, purifier: Purifier | None) -> Eigenbasis:
         _reorder(purifier, order)
     values = np.maximum(values[order], 0)
     try:
+        expect_shape("avg_face", mean, (PIXELS,))
         basis = Eigenbasis(mean, np.ascontiguousarray(rows[order]), values, float(values.sum(dtype=np.float64)), 0)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error

@@ -37,9 +37,7 @@ def draw(video: Path, decisions: list[dict[str, Any]], threshold: float, path: P
     right.axhline(threshold, color="black", lw=1, ls="--", label=f"threshold {threshold:.2f} (FMR 1e-3)")
     right.set_xlabel("frame (a face is looked at when it matters, not in every frame)")
     right.set_ylabel("cosine with the enrolled man")
-    right.set_title(
-        "after purification (filled: allow, hollow: deny, cross: turned away)", loc="left", fontsize=10
-    )
+    right.set_title("after purification (filled: allow, hollow: deny, cross: turned away)", loc="left", fontsize=10)
     right.spines[["top", "right"]].set_visible(False)
     right.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from immunogate.cli.common import FACES_HELP, add_json, print_json, step
+from immunogate.cli.common import FACES_HELP, add_json, identified_faces, print_json, step
 
 RECOGNISERS_HELP = "see immunogate.networks.recognisers; for example mobilefacenet, irse50, ir50, iresnet50"
 
@@ -39,7 +39,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--clones", type=int, default=64, help="drawn in mode select (default 64)")
     parser.add_argument("--keep", type=int, default=4, help="clones kept in mode select (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="of the clones (default 0)")
-    parser.add_argument("--license", default="not stated", help="of the weights, for manifest and model card")
+    parser.add_argument(
+        "--license", default="not stated", help="of the weights, for manifest and model card (default: not stated)"
+    )
     parser.add_argument("--calibrate", type=Path, metavar="FACES", help=f"measure thresholds on {FACES_HELP}")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that stands at --out")
     add_json(parser)
@@ -64,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.license,
         arguments.overwrite,
     )
+    if arguments.calibrate:
+        identified_faces(arguments.calibrate)  # refuse a file that will not do before the work, not after
     with step("exporting"):
         sources = load_sources(
             arguments.basis, arguments.recogniser, arguments.recogniser_arch, arguments.purifier, arguments.temperature

@@ -74,12 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
     from immunogate.bundle import open_bundle
     from immunogate.runtime.annotate import VideoSink
     from immunogate.runtime.camera import open_camera
-    from immunogate.runtime.chain import open_chain
+    from immunogate.runtime.chain import antibody_settings, open_chain
     from immunogate.runtime.gallery import Gallery
     from immunogate.runtime.pipeline import Gate
     from immunogate.runtime.summary import Summary
 
+    if arguments.max_frames is not None and arguments.max_frames < 1:
+        raise UsageError(f"--max-frames must be at least 1, got {arguments.max_frames}")
     bundle = open_bundle(arguments.bundle)
+    antibody_settings(bundle.manifest.purifier, arguments.mode, arguments.seed)  # an unknown mode is named first
     policy = policy_for(bundle, arguments)
     with Gallery(arguments.gallery, bundle.manifest.embedding_hash()) as gallery:
         templates = gallery.templates()

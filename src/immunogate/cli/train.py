@@ -91,6 +91,7 @@ def _aligned_from_folder(folder: Path, detector_path: Path) -> Pixels:
     from immunogate.runtime.camera.pixels import read_picture
     from immunogate.runtime.detect import Detector
     from immunogate.runtime.runner import OnnxRunner
+    from immunogate.runtime.upright import upright
 
     detector = Detector(OnnxRunner(portable_yunet(detector_path).SerializeToString(), detector_path.name))
     photos = pictures_of(folder)
@@ -103,7 +104,7 @@ def _aligned_from_folder(folder: Path, detector_path: Path) -> Pixels:
             continue
         faces = detector.detect(pixels)
         if len(faces):
-            crops.append(align(pixels, faces.landmarks[faces.largest()]))
+            crops.append(align(pixels, upright(detector, pixels, faces.landmarks[faces.largest()])))
     print(f"{len(crops)} of {len(photos)} photos have a face", file=sys.stderr)
     if not crops:
         raise InputError(f"no face was found in {folder}")
