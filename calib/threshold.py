@@ -122,5 +122,5 @@ def thin(identities: npt.NDArray[np.str_], most: int = MOST_FACES, seed: int = 0
     people, owner = np.unique(identities, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(people))
     counts = np.bincount(owner, minlength=len(people))[order]
-    chosen = order[: max(1, int(np.searchsorted(np.cumsum(counts), most, side="right")))]
+    chosen = order[: int(np.searchsorted(np.cumsum(counts), most, side="right"))]
     return np.flatnonzero(np.isin(owner, chosen))
