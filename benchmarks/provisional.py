@@ -20,7 +20,7 @@ from common import ROOT, guarded, say
 from environment import environment
 
 from immunogate.bundle import Bundle
-from immunogate.calib.threshold import calibrate
+from immunogate.calib.threshold import calibrate, even_out
 from immunogate.cli.common import recognise_all
 from immunogate.faces_file import AlignedFaces
 from immunogate.files import sha256_of_file, write_whole
@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--faces", type=int, help="use only so many faces, for trying out")
     arguments = parser.parse_args(argv)
     before = environment()
-    bundle, (fit, kept_back) = exported_bundle(), split_faces()
+    bundle, (fit, everybody) = exported_bundle(), split_faces()
+    assert everybody.identities is not None  # the development faces have them
+    kept_back = everybody.take(even_out(everybody.identities))
     faces = kept_back.take(np.arange(min(arguments.faces or len(kept_back), len(kept_back))))
     entries = [measure(bundle, faces, top_k) for top_k in sorted(arguments.top_k)]
     document = {"source": _source(fit, faces, before), "entries": entries}

@@ -6,6 +6,7 @@ the threshold; the true accept rate (TAR) the share of comparisons of one person
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from immunogate.structs import Floats
 RATES = (1e-2, 1e-3, 1e-4)
 ALARM_RATE = 1e-3
 """Share of clean development faces that may raise an alarm."""
+
+MOST_OF_ONE = 20
+"""Faces of one person that count: pairs grow with the square, and one often photographed person would be the result."""
 
 MOST_FACES = 6000
 """More faces than this are thinned, whole people at a time: 18 million comparisons support any rate offered."""
@@ -113,6 +117,17 @@ def calibrate(
         measured_on=embedding_hash,
         source=source,
     )
+
+
+def even_out(identities: npt.NDArray[np.str_], most: int = MOST_OF_ONE) -> npt.NDArray[np.intp]:
+    """Indices of at most ``most`` faces of each person, the first ones, in order."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for index, person in enumerate(identities.tolist()):
+        seen[person] += 1
+        if seen[person] <= most:
+            kept.append(index)
+    return np.array(kept, dtype=np.intp)
 
 
 def thin(identities: npt.NDArray[np.str_], most: int = MOST_FACES, seed: int = 0) -> npt.NDArray[np.intp]:

@@ -185,6 +185,12 @@ def _at_least(output: str, between: str, measure: str, value: float, limit: floa
     return Check(output, between, measure, value, limit, bool(value >= limit))
 
 
+def same_bytes(output: str, between: str, first: bytes, second: bytes) -> Check:
+    """Whether two files are the same; the value is the number of bytes that differ."""
+    differing = abs(len(first) - len(second)) + sum(a != b for a, b in zip(first, second, strict=False))
+    return Check(output, between, "bytes that differ", float(differing), 0.0, differing == 0)
+
+
 def table(checks: Sequence[Check]) -> str:
     """The checks as text."""
     rows = [f"{'output':<30}{'between':<26}{'measure':<20}{'value':>12}{'limit':>10}"]

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from immunogate.calib.intervals import wilson
-from immunogate.calib.threshold import ALARM_RATE, RATES, PairScores, calibrate, pair_scores, thin, threshold_at
+from immunogate.calib.threshold import (
+    ALARM_RATE,
+    RATES,
+    PairScores,
+    calibrate,
+    even_out,
+    pair_scores,
+    thin,
+    threshold_at,
+)
 from immunogate.errors import InputError
 
 
@@ -203,3 +212,13 @@ def test_thin_draws_by_its_seed() -> None:
     drawn = [thin(identities, 50, seed).tolist() for seed in range(4)]
     assert len({tuple(kept) for kept in drawn}) == 4
     assert all(len(kept) == 50 for kept in drawn)
+
+
+@given(owners=st.lists(st.integers(0, 4), min_size=1, max_size=60), most=st.integers(1, 8))
+def test_nobody_counts_more_often_than_allowed(owners: list[int], most: int) -> None:
+    identities = np.array([f"person {owner}" for owner in owners])
+    kept = even_out(identities, most)
+    assert kept.tolist() == sorted(set(kept.tolist()))
+    for owner in set(owners):
+        mine = [index for index, other in enumerate(owners) if other == owner]
+        assert [index for index in kept.tolist() if index in mine] == mine[:most]

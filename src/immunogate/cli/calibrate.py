@@ -47,13 +47,15 @@ def calibrate_bundle(bundle: Bundle, faces_file: Path) -> Bundle:
     """Measure on the faces of a file and write the limits into the bundle."""
     import numpy as np
 
-    from immunogate.calib.threshold import calibrate, thin
+    from immunogate.calib.threshold import calibrate, even_out, thin
     from immunogate.files import sha256_of_file
     from immunogate.runtime.chain import open_chain
 
     faces = identified_faces(faces_file)
     assert faces.identities is not None  # identified_faces has seen to it
-    chosen = faces.take(thin(faces.identities))
+    even = faces.take(even_out(faces.identities))
+    assert even.identities is not None
+    chosen = even.take(thin(even.identities))
     assert chosen.identities is not None
     with open_chain(bundle) as chain:
         found = recognise_all(chain, chosen.images, "calibrating")

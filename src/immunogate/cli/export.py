@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.basis, arguments.recogniser, arguments.recogniser_arch, arguments.purifier, arguments.temperature
         )
         bundle = export_bundle(sources, arguments.detector, arguments.out, options, _say)
-    remember([path for path in (arguments.basis, arguments.recogniser, arguments.purifier) if path])
+    used = (arguments.basis, arguments.recogniser, arguments.purifier, arguments.detector)
+    remember([path for path in used if path])
     bundle = calibrate_bundle(bundle, arguments.calibrate) if arguments.calibrate else _provisional(bundle)
     calibration = bundle.manifest.calibration
     if arguments.json:

@@ -49,22 +49,36 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--realtime", action="store_true", help="pace a file as a camera would; late frames are skipped"
     )
-    parser.add_argument("--max-frames", type=int, help="stop after so many frames")
+    parser.add_argument("--max-frames", metavar="N", type=int, help="stop after so many frames")
     limits = parser.add_argument_group("what is asked for before a face is allowed")
     limits.add_argument(
-        "--fmr", type=float, default=1e-3, help="false match rate whose threshold is used (default 1e-3)"
+        "--fmr",
+        metavar="RATE",
+        type=float,
+        default=1e-3,
+        help="false match rate whose threshold is used (default 1e-3)",
     )
-    limits.add_argument("--threshold", type=float, help="cosine threshold instead of the bundle's")
-    limits.add_argument("--alarm", type=float, help="attack score for an alarm instead of the bundle's")
-    limits.add_argument("--margin", type=float, default=0.05, help="least distance to the runner-up (default 0.05)")
-    limits.add_argument("--confirm-frames", type=int, default=3, help="frames that must agree (default 3)")
-    limits.add_argument("--max-decision-age-ms", type=float, default=500.0, help="older is a deny (default 500 ms)")
+    limits.add_argument("--threshold", metavar="COSINE", type=float, help="cosine threshold instead of the bundle's")
+    limits.add_argument(
+        "--alarm", metavar="SCORE", type=float, help="attack score for an alarm instead of the bundle's"
+    )
+    limits.add_argument(
+        "--margin", metavar="COSINE", type=float, default=0.05, help="least distance to the runner-up (default 0.05)"
+    )
+    limits.add_argument("--confirm-frames", metavar="N", type=int, default=3, help="frames that must agree (default 3)")
+    limits.add_argument(
+        "--max-decision-age-ms", metavar="MS", type=float, default=500.0, help="older is a deny (default 500 ms)"
+    )
     machine = parser.add_argument_group("how it runs")
     machine.add_argument("--mode", help="inference mode instead of the bundle's; needs --threshold")
-    machine.add_argument("--seed", type=int, help="of drawn clones, instead of the bundle's")
-    machine.add_argument("--threads", type=int, help="threads of each stage (default: up to 4)")
+    machine.add_argument("--seed", metavar="N", type=int, help="of drawn clones, instead of the bundle's")
+    machine.add_argument("--threads", metavar="N", type=int, help="threads of each stage (default: up to 4)")
     machine.add_argument(
-        "--detector-size", type=int, default=640, help="longest side for the detector (default 640 pixels)"
+        "--detector-size",
+        metavar="PIXELS",
+        type=int,
+        default=640,
+        help="longest side for the detector (default 640 pixels)",
     )
     parser.set_defaults(run=run)
 
@@ -99,7 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
         )
         camera = stack.enter_context(open_camera(arguments.source, realtime=arguments.realtime))
-        video = stack.enter_context(VideoSink(arguments.annotate, ANNOTATED_RATE)) if arguments.annotate else None
+        rate = getattr(camera, "fps", ANNOTATED_RATE)  # a recording tells its own
+        video = stack.enter_context(VideoSink(arguments.annotate, rate)) if arguments.annotate else None
         summary = Summary()
         _stream(Gate(chain, templates, policy, bundle.sha256), camera, arguments, video, summary)
     _finish(summary, arguments)

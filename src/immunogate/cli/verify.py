@@ -13,6 +13,7 @@ from immunogate.files import find_data
 
 if TYPE_CHECKING:
     from immunogate.bundle import Bundle
+    from immunogate.export.verify import Check
     from immunogate.networks.twin import TorchTwin
     from immunogate.structs import Pixels
 
@@ -32,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--basis", type=Path, help="the eigenbasis the bundle was exported from")
     parser.add_argument("--recogniser", type=Path, help="the recogniser's checkpoint")
     parser.add_argument("--purifier", type=Path, help="the purifier's checkpoint")
+    parser.add_argument("--detector", type=Path, help="the YuNet file (where it is not known, it is not compared)")
     parser.add_argument("--count", type=int, default=64, help="faces to compare (default 64)")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -52,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     with step(f"comparing on {len(crops)} faces"), open_chain(bundle) as chain:
         basis = basis_from_bytes(bundle.read(name), name)
         checks = verify(twin, chain, basis, crops, bundle.manifest.recogniser.precision)
+    checks += _detector_checks(bundle, arguments.detector)
     passed = all(check.passed for check in checks)
     if arguments.json:
         print_json({"passed": passed, "faces": len(crops), "checks": [check.to_dict() for check in checks]})
@@ -59,6 +62,22 @@ def run(arguments: argparse.Namespace) -> int:
         print(table(checks))
         print("verified" if passed else "NOT verified: a limit is passed")
     return 0 if passed else 1
+
+
+def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
+    """The detector must be, byte for byte, what export makes of its source."""
+    from immunogate.export.onnx_graph import portable_yunet
+    from immunogate.export.verify import same_bytes
+
+    try:
+        path = _checkpoint(bundle, "detector", named)
+    except UsageError as error:
+        if named is not None:
+            raise
+        print(f"the detector was not compared: {error}", file=sys.stderr)
+        return []
+    made = portable_yunet(path).SerializeToString()
+    return [same_bytes("detector", "bundle - its source", bundle.read(bundle.manifest.detector.file), made)]
 
 
 def _twin(bundle: Bundle, arguments: argparse.Namespace) -> TorchTwin:
