@@ -234,8 +234,8 @@ def test_close_ends_the_workers_and_may_be_called_twice(make_basis: MakeBasis, t
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda k, f, c, w: k.project(f[0]), rf"faces: expected shape \(None, 1031\), got \(1031,\)"),
-        (lambda k, f, c, w: k.project(f[:, 1:]), rf"faces: expected shape \(None, 1031\), got \(8, 1030\)"),
+        (lambda k, f, c, w: k.project(f[0]), r"faces: expected shape \(None, 1031\), got \(1031,\)"),
+        (lambda k, f, c, w: k.project(f[:, 1:]), r"faces: expected shape \(None, 1031\), got \(8, 1030\)"),
         (lambda k, f, c, w: k.project(f.astype(np.uint8)), "faces: expected dtype float32, got uint8"),
         (
             lambda k, f, c, w: k.act(c[:, 1:], w),
@@ -259,8 +259,8 @@ def test_other_shapes_and_dtypes_are_refused(
 @pytest.mark.parametrize(
     ("mean", "basis", "message"),
     [
-        (np.zeros(5, np.float32), np.zeros((3, 6), np.float32), rf"mean: expected shape \(6,\), got \(5,\)"),
-        (np.zeros(6, np.float32), np.zeros(6, np.float32), rf"basis: expected shape \(None, None\), got \(6,\)"),
+        (np.zeros(5, np.float32), np.zeros((3, 6), np.float32), r"mean: expected shape \(6,\), got \(5,\)"),
+        (np.zeros(6, np.float32), np.zeros(6, np.float32), r"basis: expected shape \(None, None\), got \(6,\)"),
         (np.zeros(6, np.float32), np.zeros((3, 6)), "basis: expected dtype float32, got float64"),
     ],
 )
