@@ -98,7 +98,7 @@ def connect_gstreamer(address: Address, pipeline: str) -> Capture:
     if not has_backend(cv2.CAP_GSTREAMER):
         raise CameraError(
             f"{address.name} needs GStreamer, and this OpenCV ({cv2.__version__}) was built without it",
-            "The wheels of PyPI have none: build OpenCV with -D WITH_GSTREAMER=ON and remove the wheel",
+            "Its wheels have none: build OpenCV with -D WITH_GSTREAMER=ON and remove the wheel",
         )
     capture = open_capture(pipeline, cv2.CAP_GSTREAMER, _timeouts(READ_TIMEOUT_MS))
     if capture is None:
