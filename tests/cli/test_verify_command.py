@@ -67,9 +67,21 @@ def test_what_was_exported_passes(verify: Command) -> None:
     assert report["passed"] is True
     assert report["faces"] == 4
     assert {check["output"] for check in report["checks"]} == {
-        *("embedding of raw faces", "purified pixels", "embedding of purified faces", "score of a pair")
+        *("embedding of raw faces", "purified pixels", "embedding of purified faces", "score of a pair", "detector")
     }
-    assert all(check["value"] != check["limit"] for check in report["checks"])
+    assert all(check["value"] != check["limit"] for check in report["checks"] if check["output"] != "detector")
+
+
+def test_an_exchanged_detector_fails(verify: Command, bundle: Any) -> None:
+    from onnx import numpy_helper
+
+    path = bundle / "detector.onnx"
+    model = onnx.load(path)
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.001), weight.name))
+    onnx.save(model, path)
+    _sign_anew(bundle, "detector.onnx")
+    assert _failed(verify("--json")) == {"detector"}
 
 
 @pytest.mark.parametrize("noise", [0.2, 0.005])
