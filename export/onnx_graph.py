@@ -13,13 +13,13 @@ from torch import nn
 
 from immunogate.errors import InputError, UsageError
 from immunogate.files import read_bytes
+from immunogate.manifest import DETECTOR_OUTPUTS
 
 OPSET = 18
 """ONNX operator set of exported networks: the lowest that torch's exporter writes, and TensorRT 10.3 reads it."""
 
 LARGEST_BATCH = 64
 DETECTOR_LIMIT = 64 << 20
-YUNET_OUTPUTS = [f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
 
 
 def graph_of(network: nn.Module, input_shape: tuple[int, ...], input_name: str, output_name: str) -> ModelProto:
@@ -87,10 +87,10 @@ def portable_yunet(path: Path) -> ModelProto:
     except Exception as error:  # protobuf and the checker raise many classes of their own
         raise InputError(f"{path} is no ONNX file: {str(error).splitlines()[0]}") from error
     names = [output.name for output in model.graph.output]
-    if sorted(names) != sorted(YUNET_OUTPUTS) or len(model.graph.input) != 1:
+    if sorted(names) != sorted(DETECTOR_OUTPUTS) or len(model.graph.input) != 1:
         raise InputError(
             f"{path} is not a YuNet detector: its outputs are {', '.join(names[:6])}...",
-            f"Expected the outputs {', '.join(YUNET_OUTPUTS[:3])}, ... as in face_detection_yunet_2023mar.onnx",
+            f"Expected the outputs {', '.join(DETECTOR_OUTPUTS[:3])}, ... as in face_detection_yunet_2023mar.onnx",
         )
     for value, symbols in [(model.graph.input[0], {2: "height", 3: "width"})] + [
         (output, {1: f"cells_{output.name.rsplit('_')[-1]}"}) for output in model.graph.output

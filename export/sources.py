@@ -18,6 +18,8 @@ from immunogate.networks.recognisers import RecogniserSpec, load_recogniser
 from immunogate.structs import PIXELS, expect_shape
 
 PUBLIC_SUFFIXES = (".pth", ".pt")
+DEFAULT_TOP_K = 1000
+"""Held best under PGD at 8/255 with one threshold for all: benchmarks/results/verification.md."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,3 @@ def check_top_k(top_k: int | None, basis: Eigenbasis) -> int:
     if not 1 <= top_k <= basis.components:
         raise UsageError(f"--top-k must be in 1 .. {basis.components} (the eigenfaces of the basis), got {top_k}")
     return top_k
-
-
-DEFAULT_TOP_K = 1000
-"""Held best under PGD at 8/255 with one threshold for all: benchmarks/results/verification.md."""

@@ -34,6 +34,11 @@ first to end would lift it under the other, whose sums would then be split diffe
 draws the memory bus full, so little is lost."""
 
 
+def usable_threads() -> int:
+    """Processors this process may use, at most four: more pay neither for these products nor for small networks."""
+    return min(4, len(os.sched_getaffinity(0)))
+
+
 class CpuKernels:
     """project and act over one basis, held as float32.
 
@@ -51,7 +56,7 @@ class CpuKernels:
         self.mean = np.ascontiguousarray(mean, np.float32)
         self.basis = np.ascontiguousarray(basis)
         self._chunks = [slice(i, min(i + CHUNK, len(basis))) for i in range(0, len(basis), CHUNK)]
-        self._helpers = (threads or min(4, len(os.sched_getaffinity(0)))) - 1
+        self._helpers = (threads or usable_threads()) - 1
         self._pool = ThreadPoolExecutor(self._helpers, "immunogate-kernels") if self._helpers else None
         self._blas = ThreadpoolController()
 

@@ -16,10 +16,10 @@ from immunogate.bundle import Bundle
 from immunogate.errors import BundleError, UsageError
 from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels.antibody import AntibodySettings
-from immunogate.manifest import PurifierEntry
+from immunogate.manifest import DETECTOR_OUTPUTS, PurifierEntry
 from immunogate.runtime.align import Quality, align, quality, thumbnail
 from immunogate.runtime.clock import StageClock
-from immunogate.runtime.detect import OUTPUTS, Detector
+from immunogate.runtime.detect import Detector
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser, mean_embedding
 from immunogate.runtime.runner import OnnxRunner
@@ -154,7 +154,7 @@ def open_chain(
     recogniser = OnnxRunner(bundle.read(entry.file), entry.file, threads)
     recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
     detector = OnnxRunner(bundle.read(manifest.detector.file), manifest.detector.file, threads)
-    detector.expect((None, 3, None, None), OUTPUTS)
+    detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
     return FaceChain(
         Detector(detector, longest_side),
         Purifier(basis, settings, analyzer, threads),

@@ -10,13 +10,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from immunogate.manifest import DETECTOR_STRIDES
 from immunogate.runtime.runner import Array, OnnxRunner
 from immunogate.runtime.track import overlap_of_boxes
 from immunogate.structs import Faces, Floats, Pixels
-
-STRIDES = (8, 16, 32)
-OUTPUTS = tuple(f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in STRIDES)
-"""Names of the network's outputs: class and object scores, boxes, points, of each grid."""
 
 
 class Detector:
@@ -55,7 +52,9 @@ class Detector:
         planes = letterbox(pixels, scale)
         outputs = self._runner.run(planes)
         height, width = planes.shape[2:]
-        found = [self._decode(outputs, stride, -(-height // stride), -(-width // stride)) for stride in STRIDES]
+        found = [
+            self._decode(outputs, stride, -(-height // stride), -(-width // stride)) for stride in DETECTOR_STRIDES
+        ]
         boxes, landmarks, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
         kept = self._suppress(boxes, scores)
         if not kept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from immunogate.errors import BundleError
+from immunogate.kernels.cpu import usable_threads
 
 Array = npt.NDArray[Any]
-
-
-def usable_threads() -> int:
-    """Processors this process may use, at most four: more do not pay for networks of this size."""
-    return min(4, len(os.sched_getaffinity(0)))
 
 
 class OnnxRunner:

@@ -33,6 +33,11 @@ class FileEntry:
     bytes: int
 
 
+DETECTOR_STRIDES = (8, 16, 32)
+DETECTOR_OUTPUTS = tuple(f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in DETECTOR_STRIDES)
+"""Names of a YuNet's outputs: class and object scores, boxes, points, of each grid."""
+
+
 @dataclass(frozen=True)
 class DetectorEntry:
     """The face detector.

@@ -22,7 +22,8 @@ import torch
 from torch import nn
 
 from immunogate.errors import InputError, UsageError
-from immunogate.export.onnx_graph import OPSET, YUNET_OUTPUTS, graph_of, in_half_precision, portable_yunet
+from immunogate.export.onnx_graph import OPSET, graph_of, in_half_precision, portable_yunet
+from immunogate.manifest import DETECTOR_OUTPUTS
 from immunogate.networks.recognisers import load_recogniser
 from immunogate.networks.twin import UnitEmbedding
 from immunogate.runtime.detect import Detector
@@ -177,8 +178,8 @@ def test_the_portable_detector_is_the_original_at_its_own_size(yunets: Any, data
     found, pixels = cv2.VideoCapture(str(data_dir / "video/head-pose-face-detection-male.gif")).read()
     assert found
     frame = _padded(pixels, 640, 640)
-    original, portable = (session.run(YUNET_OUTPUTS, {"input": frame}) for session in yunets)
-    for name, first, second in zip(YUNET_OUTPUTS, original, portable, strict=True):
+    original, portable = (session.run(DETECTOR_OUTPUTS, {"input": frame}) for session in yunets)
+    for name, first, second in zip(DETECTOR_OUTPUTS, original, portable, strict=True):
         assert np.array_equal(first, second), name
     assert max(scores.max() for scores in portable[:3]) > 0.5, "there is a face to find"
 
@@ -189,7 +190,7 @@ def test_the_portable_detector_takes_any_multiple_of_32(yunets: Any, data_dir: P
     pixels = cv2.VideoCapture(str(data_dir / "video/head-pose-face-detection-male.gif")).read()[1]
     height_shown, width_shown = min(height, pixels.shape[0]), min(width, pixels.shape[1])
     frame = _padded(pixels[:height_shown, :width_shown], height, width)
-    outputs = dict(zip(YUNET_OUTPUTS, yunets[1].run(YUNET_OUTPUTS, {"input": frame}), strict=True))
+    outputs = dict(zip(DETECTOR_OUTPUTS, yunets[1].run(DETECTOR_OUTPUTS, {"input": frame}), strict=True))
     for stride in (8, 16, 32):
         cells = (height // stride) * (width // stride)
         for part, channels in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):

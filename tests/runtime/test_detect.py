@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from immunogate.runtime.detect import STRIDES, Detector, letterbox
+from immunogate.manifest import DETECTOR_STRIDES
+from immunogate.runtime.detect import Detector, letterbox
 from immunogate.runtime.runner import OnnxRunner
 from immunogate.structs import Faces, Frame, Pixels
 
@@ -114,7 +115,7 @@ def test_sides_are_scaled_by_what_they_were_shrunk_by(noise: Pixels) -> None:
 
         def run(self, planes: Any) -> dict[str, Any]:
             outputs = {}
-            for stride in STRIDES:
+            for stride in DETECTOR_STRIDES:
                 cells = planes.shape[2] * planes.shape[3] // stride**2
                 for part, channels in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
                     outputs[f"{part}_{stride}"] = np.zeros((1, cells, channels), np.float32)
@@ -186,7 +187,7 @@ def test_cells_that_are_not_finite_are_no_faces(
     class Damaged(OnnxRunner):
         def run(self, batch: Any) -> dict[str, Any]:
             outputs = super().run(batch)
-            for stride in STRIDES:
+            for stride in DETECTOR_STRIDES:
                 columns = batch.shape[3] // stride
                 left = np.arange(outputs[f"{part}_{stride}"].shape[1]) % columns < columns / 2
                 outputs[f"{part}_{stride}"][0, left, 0] = value

@@ -13,8 +13,6 @@ from immunogate.networks.purifier import Purifier
 from immunogate.networks.recognisers import RecogniserSpec
 from immunogate.structs import CROP_SIZE
 
-DETERMINISTIC_MODES = ("fixed", "expected", "threshold")
-
 
 class UnitEmbedding(nn.Module):
     """A recogniser whose embeddings have unit length: what is exported.
