@@ -38,7 +38,7 @@ from pairs import Pairs, cosines, empirical_threshold, genuine_pairs, impostor_p
 from torch import Tensor
 
 from immunogate.basis import truncate
-from immunogate.calib.attacks import fgsm, from_levels, pgd
+from immunogate.networks.attacks import fgsm, from_levels, pgd
 from immunogate.calib.intervals import wilson
 from immunogate.faces_file import faces_from_pixels
 from immunogate.files import sha256_of_file, write_whole

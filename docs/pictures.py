@@ -17,7 +17,7 @@ import torch
 from skimage.data import astronaut
 
 from immunogate.basis import Eigenbasis, save_basis
-from immunogate.calib.attacks import from_levels, pgd
+from immunogate.networks.attacks import from_levels, pgd
 from immunogate.export.assemble import ExportOptions, export_bundle
 from immunogate.export.sources import load_sources
 from immunogate.faces_file import faces_from_pixels, load_aligned_faces

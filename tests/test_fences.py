@@ -97,7 +97,7 @@ def _source() -> str:
     return str(data / "video/head-pose-face-detection-male.gif") if data else "synthetic://?frames=10"
 
 
-TORCH_ROOMS = ("src/immunogate/networks/", "training/", "export/", "calib/attacks.py", "calib/robust")
+TORCH_ROOMS = ("src/immunogate/networks/", "training/", "export/")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=Path.as_posix)

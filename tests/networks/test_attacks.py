@@ -13,7 +13,7 @@ from immunogate.files import find_data
 
 torch = pytest.importorskip("torch")
 
-from immunogate.calib.attacks import fgsm, from_levels, pgd  # noqa: E402
+from immunogate.networks.attacks import fgsm, from_levels, pgd  # noqa: E402
 
 PIXELS, EMBEDDING = 96, 12
 ROUNDING = 1e-6

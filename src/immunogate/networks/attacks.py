@@ -17,13 +17,16 @@ from torch import Tensor, nn
 Embed = Callable[[Tensor], Tensor]
 """(B, D) faces in [-1, 1] to (B, E) embeddings of any length above 0, differentiable."""
 
+Bound = float | Tensor
+"""One number for all faces, or (B, 1) with one for each, on the scale of [-1, 1]."""
+
 
 def from_levels(levels: float) -> float:
     """The bound on [-1, 1] that is ``levels`` of 255 grey levels: 8 gives 16/255 here, the 8/255 of [0, 1]."""
     return 2 * levels / 255
 
 
-def fgsm(embed: Embed, faces: Tensor, templates: Tensor, eps: float) -> Tensor:
+def fgsm(embed: Embed, faces: Tensor, templates: Tensor, eps: Bound) -> Tensor:
     """One step of size ``eps`` along the sign of the gradient that lowers the cosine with the template.
 
     Source: Goodfellow, Shlens, Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015. Where the
@@ -34,7 +37,7 @@ def fgsm(embed: Embed, faces: Tensor, templates: Tensor, eps: float) -> Tensor:
         embed: what is attacked.
         faces: (B, D) float in [-1, 1].
         templates: (B, E), row i is the embedding that face i must no longer resemble.
-        eps: largest change of a pixel, on the scale of [-1, 1].
+        eps: largest change of a pixel, on the scale of [-1, 1]; one number, or (B, 1).
 
     Returns:
         (B, D) attacked faces in [-1, 1], none further than ``eps`` from its face in any pixel.
@@ -53,14 +56,15 @@ def pgd(
     embed: Embed,
     faces: Tensor,
     templates: Tensor,
-    eps: float,
+    eps: Bound,
     steps: int,
-    step_size: float | None = None,
+    step_size: Bound | None = None,
     *,
     random_start: bool = True,
     restarts: int = 1,
     seed: int = 0,
     best: bool = True,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Projected descent of the cosine with the template inside the L-infinity ball, by the sign of the gradient.
 
@@ -71,7 +75,7 @@ def pgd(
         embed: what is attacked; deterministic, or the best of a trajectory is the best of its noise.
         faces: (B, D) float in [-1, 1].
         templates: (B, E), row i is the embedding that face i must no longer resemble.
-        eps: largest change of a pixel, on the scale of [-1, 1].
+        eps: largest change of a pixel, on the scale of [-1, 1]; one number, or (B, 1).
         steps: gradient steps of each restart.
         step_size: of one step; by default 2.5 eps / steps, which can cross the ball and come back.
         random_start: begin at a uniform draw from the ball instead of at the face itself.
@@ -79,6 +83,7 @@ def pgd(
             all be the same.
         seed: of the random starts; the same for the same (B, D), whatever else draws random numbers.
         best: take the worst point of the whole trajectory, else that at its end.
+        start: (B, D) points to begin the first trajectory at, brought into the ball; by default it is drawn.
 
     Returns:
         (B, D) attacked faces in [-1, 1], none further than ``eps`` from its face in any pixel.
@@ -94,21 +99,23 @@ def pgd(
             f"{steps} steps, {restarts} restarts, random_start={random_start}"
         )
     size = 2.5 * eps / steps if step_size is None else step_size
-    if size <= 0 < eps:
+    if bool(((torch.as_tensor(size) <= 0) & (torch.as_tensor(eps) > 0)).any()):
         raise ValueError(f"step_size: expected more than 0, got {size}")
     clean = faces.detach()
     generator = torch.Generator().manual_seed(seed)
     found, lowest = clean.clone(), torch.full_like(clean[:, 0], torch.inf)
-    for _ in range(restarts):
-        start = _random_point(clean, eps, generator) if random_start else clean
-        for point, cosine in _trajectory(embed, clean, start, templates, (eps, size), steps, best):
+    for restart in range(restarts):
+        begin = _random_point(clean, eps, generator) if random_start else clean
+        if start is not None and restart == 0:
+            begin = _inside(start.detach(), clean, eps)
+        for point, cosine in _trajectory(embed, clean, begin, templates, (eps, size), steps, best):
             better = cosine < lowest
             found[better], lowest[better] = point[better], cosine[better]
     return found
 
 
 def _trajectory(
-    embed: Embed, clean: Tensor, start: Tensor, templates: Tensor, bounds: tuple[float, float], steps: int, whole: bool
+    embed: Embed, clean: Tensor, start: Tensor, templates: Tensor, bounds: tuple[Bound, Bound], steps: int, whole: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Points with their (B,) cosines, start and end included, or the end alone; bounds are eps and the step size."""
     (eps, size), point = bounds, start
@@ -135,24 +142,27 @@ def _cosine(embeddings: Tensor, templates: Tensor) -> Tensor:
     return torch.cosine_similarity(embeddings, templates.detach(), dim=1)
 
 
-def _random_point(clean: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+def _random_point(clean: Tensor, eps: Bound, generator: torch.Generator) -> Tensor:
     noise = torch.rand(clean.shape, generator=generator, dtype=clean.dtype).to(clean.device)
     return _inside(clean + eps * (2 * noise - 1), clean, eps)
 
 
-def _inside(points: Tensor, clean: Tensor, eps: float) -> Tensor:
+def _inside(points: Tensor, clean: Tensor, eps: Bound) -> Tensor:
     """The nearest points in the ball around ``clean`` that are pictures."""
     return torch.maximum(torch.minimum(points, clean + eps), clean - eps).clamp(-1, 1)
 
 
-def _check(embed: Embed, faces: Tensor, templates: Tensor, eps: float) -> None:
+def _check(embed: Embed, faces: Tensor, templates: Tensor, eps: Bound) -> None:
     if faces.ndim != 2 or templates.ndim != 2 or len(faces) != len(templates):
         raise ValueError(
             f"expected faces (B, D) and templates (B, E), got {tuple(faces.shape)} and {tuple(templates.shape)}"
         )
     if len(faces) and not (faces.min() >= -1 and faces.max() <= 1):
         raise ValueError(f"faces: expected values in [-1, 1], got {faces.min():.4g} to {faces.max():.4g}")
-    if not 0 <= eps <= 2:
+    bounds = torch.as_tensor(eps)
+    if bounds.shape not in ((), (len(faces), 1)):
+        raise ValueError(f"eps: expected one number or ({len(faces)}, 1), got {tuple(bounds.shape)}")
+    if bounds.numel() and not 0 <= float(bounds.min()) <= float(bounds.max()) <= 2:
         raise ValueError(f"eps: expected 0 to 2 on the scale of [-1, 1], got {eps}")
     module = getattr(embed, "__self__", embed)
     if isinstance(module, nn.Module) and any(part.training for part in module.modules()):
