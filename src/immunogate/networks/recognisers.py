@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from immunogate.errors import UsageError
 from immunogate.networks.checkpoint import State, fit_state, load_state, misfits
+from immunogate.networks.gateface import GateFace
 from immunogate.networks.iresnet import IResNet
 from immunogate.networks.irse import IrBackbone
 from immunogate.networks.mobilefacenet import MobileFaceNet
@@ -83,6 +84,18 @@ RECOGNISERS: dict[str, RecogniserSpec] = {
             "RGB",
             128,
             "Xiaoccer/MobileFaceNet_Pytorch",
+        ),
+        RecogniserSpec(
+            "gateface",
+            GateFace,
+            CROP_SIZE,
+            96,
+            8,
+            127.5,
+            128.0,
+            "RGB",
+            128,
+            "this project, immunogate train recogniser",
         ),
         _square("ir50", partial(IrBackbone, squeeze=False), _INSIGHTFACE),
         _square("irse50", partial(IrBackbone, squeeze=True), _INSIGHTFACE),
