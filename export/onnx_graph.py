@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -32,7 +33,21 @@ def graph_of(network: nn.Module, input_shape: tuple[int, ...], input_name: str, 
         output_name: of its output.
     """
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    example = torch.zeros(2, *input_shape)
+    return exported(network, torch.zeros(2, *input_shape), {0: batch}, input_name, [output_name])
+
+
+def exported(
+    network: nn.Module, example: torch.Tensor, dynamic: dict[int, Any], input_name: str, output_names: list[str]
+) -> ModelProto:
+    """The network as torch's exporter gives it for an example, without traces of this machine.
+
+    Args:
+        network: in evaluation mode, one input.
+        example: of the input.
+        dynamic: axes of the input whose length is free.
+        input_name: of the graph's input.
+        output_names: of its outputs, in order.
+    """
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -45,8 +60,8 @@ def graph_of(network: nn.Module, input_shape: tuple[int, ...], input_name: str, 
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[input_name],
-                output_names=[output_name],
-                dynamic_shapes=({0: batch},),
+                output_names=output_names,
+                dynamic_shapes=(dynamic,),
                 verbose=False,
             )
     finally:
@@ -92,14 +107,19 @@ def portable_yunet(path: Path) -> ModelProto:
             f"{path} is not a YuNet detector: its outputs are {', '.join(names[:6])}...",
             f"Expected the outputs {', '.join(DETECTOR_OUTPUTS[:3])}, ... as in face_detection_yunet_2023mar.onnx",
         )
+    free_sides(model)
+    _strip(model)
+    return model
+
+
+def free_sides(model: ModelProto) -> None:
+    """Say of a detector with the outputs of a YuNet that it takes pictures of any height and width."""
     for value, symbols in [(model.graph.input[0], {2: "height", 3: "width"})] + [
         (output, {1: f"cells_{output.name.rsplit('_')[-1]}"}) for output in model.graph.output
     ]:
         for axis, symbol in symbols.items():
             value.type.tensor_type.shape.dim[axis].dim_param = symbol
     del model.graph.value_info[:]
-    _strip(model)
-    return model
 
 
 def _strip(model: ModelProto) -> None:

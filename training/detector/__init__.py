@@ -1,0 +1,1 @@
+"""Trains the default face detector: scenes made of photos, labelled by a teacher; `trainer.train` is the way in."""

@@ -1,0 +1,31 @@
+"""What a score means: the gate's usual limit should seldom pass what is no face."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from immunogate.structs import Floats
+
+USUAL = 0.6
+"""Score from which the gate reports a face."""
+
+MOST_EXTRA = 0.005
+"""Share of what is reported at that score that may be no face."""
+
+HIGHEST = 0.97
+"""Score beyond which no limit is looked for: one stubborn mistake must not cost half of the faces."""
+
+
+def caution(faces: Floats, extra: Floats) -> float:
+    """How much the logits of all scores must fall so that few mistakes are left above the usual limit; at least 0.
+
+    Args:
+        faces: scores of what was found and is a face.
+        extra: scores of what was found and is none.
+    """
+    limit = USUAL
+    for score in np.sort(extra):
+        if (extra > limit).sum() <= MOST_EXTRA * ((extra > limit).sum() + (faces > limit).sum()):
+            break
+        limit = min(max(limit, float(score) + 1e-3), HIGHEST)
+    return float(np.log(limit / (1 - limit)) - np.log(USUAL / (1 - USUAL)))
