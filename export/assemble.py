@@ -33,6 +33,7 @@ from immunogate.manifest import (
     PurifierEntry,
     RecogniserEntry,
 )
+from immunogate.networks.purifier import AntibodyNetwork, Purifier
 from immunogate.networks.twin import UnitEmbedding
 from immunogate.structs import CROP_SIZE, Floats
 
@@ -61,6 +62,7 @@ class ExportOptions:
         seed: of the generator.
         license: what the model card and manifest say of the weights.
         overwrite: whether a bundle that stands at the destination is replaced.
+        notes: Markdown for the end of the model card: measured quality, limits.
     """
 
     precision: str = "fp32"
@@ -72,6 +74,7 @@ class ExportOptions:
     seed: int = 0
     license: str = "as the checkpoints; not stated to the exporter"
     overwrite: bool = False
+    notes: str = ""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -114,7 +117,10 @@ def export_bundle(
         step("eigenbasis")
         save_basis(folder / BASIS, sources.basis, options.storage)
         provenance = _provenance(sources, detector, options)
-        (folder / CARD).write_text(model_card(sources, purifier, options.license, provenance), encoding="utf-8")
+        card = model_card(sources, purifier, options.license, provenance) + (
+            f"\n{options.notes}" if options.notes else ""
+        )
+        (folder / CARD).write_text(card, encoding="utf-8")
         step("manifest")
         files = {path.name: FileEntry(sha256_of_file(path), path.stat().st_size) for path in sorted(folder.iterdir())}
         manifest = Manifest(
@@ -153,9 +159,13 @@ def _write_recogniser(folder: Path, sources: Sources, options: ExportOptions) ->
 
 def _write_analyzer(folder: Path, sources: Sources, options: ExportOptions) -> AnalyzerEntry:
     assert sources.purifier is not None  # the caller has asked
-    graph = graph_of(sources.purifier, (1, CROP_SIZE, CROP_SIZE), "face", "probabilities")
+    network = sources.purifier
+    shape = (1, CROP_SIZE, CROP_SIZE) if network.reads == "face" else (network.components + 2,)
+    graph = graph_of(network, shape, network.reads, "probabilities")
     onnx.save(in_half_precision(graph) if options.precision == "fp16" else graph, folder / ANALYZER)
-    return AnalyzerEntry(ANALYZER, "paper", OPSET, options.precision)
+    return AnalyzerEntry(
+        ANALYZER, network.architecture, OPSET, options.precision, reads=network.reads, gated=network.gated
+    )
 
 
 def _purifier_entry(sources: Sources, options: ExportOptions) -> PurifierEntry:
@@ -194,8 +204,13 @@ def _provenance(sources: Sources, detector: Path, options: ExportOptions) -> dic
             "storage_rms_grey_levels": round(error.rms_grey_levels, 4),
             "storage_measured_on": f"{DRAWN_FACES} faces drawn from the eigenbasis",
         },
-        **({"memory_temperature": sources.purifier.pca_layer.memory.temperature} if sources.purifier else {}),
+        **_memory_temperature(sources.purifier),
     }
+
+
+def _memory_temperature(purifier: AntibodyNetwork | None) -> dict[str, float]:
+    """What a public checkpoint does not say and verification has to know."""
+    return {"memory_temperature": purifier.pca_layer.memory.temperature} if isinstance(purifier, Purifier) else {}
 
 
 def drawn_faces(basis: Eigenbasis, count: int, seed: int = 0) -> Floats:

@@ -11,9 +11,10 @@ from immunogate.manifest import PurifierEntry
 def model_card(sources: Sources, purifier: PurifierEntry, license_text: str, provenance: dict[str, Any]) -> str:
     """Markdown: what is inside, where it comes from, what it is for and what it is not."""
     basis = provenance["basis"]
-    analyzer = (
-        "none (mode fixed needs no network)" if sources.purifier is None else "the paper's analyzer, memory, generator"
-    )
+    analyzer = "none (mode fixed needs no network)"
+    if sources.purifier is not None:
+        gate = ", with a gate for the remainder" if sources.purifier.gated else ""
+        analyzer = f"architecture {sources.purifier.architecture}, reads the {sources.purifier.reads}{gate}"
     fitted = f"fitted on {basis['samples']:,} faces" if basis["samples"] else "fitted on faces that are not stated"
     rows = "\n".join(
         f"| {role} | {entry['file']} | `{entry['sha256']}` |" for role, entry in provenance["checkpoints"].items()

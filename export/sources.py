@@ -13,7 +13,7 @@ from immunogate.basis import Eigenbasis, load_basis, re_orthonormalise, truncate
 from immunogate.errors import InputError, UsageError
 from immunogate.files import sha256_of_file
 from immunogate.networks.checkpoint import load_public_eigenbasis
-from immunogate.networks.purifier import Purifier, load_purifier
+from immunogate.networks.purifier import AntibodyNetwork, Purifier, load_purifier
 from immunogate.networks.recognisers import RecogniserSpec, load_recogniser
 from immunogate.structs import PIXELS, expect_shape
 
@@ -37,12 +37,12 @@ class Sources:
     basis: Eigenbasis
     recogniser: nn.Module
     spec: RecogniserSpec
-    purifier: Purifier | None
+    purifier: AntibodyNetwork | None
     hashes: dict[str, dict[str, str]]
 
 
 def load_sources(
-    basis: Path, recogniser: Path, architecture: str, purifier: Path | None = None, temperature: float = 1.0
+    basis: Path, recogniser: Path, architecture: str, purifier: Path | None = None, temperature: float | None = None
 ) -> Sources:
     """Load and check everything that is trained.
 
@@ -50,8 +50,8 @@ def load_sources(
         basis: ``basis.npz``, or the public eigenbasis (a torch file).
         recogniser: checkpoint.
         architecture: of the recogniser, by name.
-        purifier: checkpoint in the public layout, or None.
-        temperature: of the purifier's memory.
+        purifier: checkpoint in the public layout or this project's own, or None.
+        temperature: of the purifier's memory, where the checkpoint does not say it; 1 by default.
 
     Raises:
         UsageError: a file is not there.
@@ -65,7 +65,7 @@ def load_sources(
     return Sources(eigenbasis, network, spec, net, hashes)
 
 
-def _basis_for(path: Path, purifier: Purifier | None) -> Eigenbasis:
+def _basis_for(path: Path, purifier: AntibodyNetwork | None) -> Eigenbasis:
     wanted = None if purifier is None else purifier.components
     if path.suffix in PUBLIC_SUFFIXES:
         return _public_basis(path, purifier)
@@ -80,12 +80,12 @@ def _basis_for(path: Path, purifier: Purifier | None) -> Eigenbasis:
     return truncate(basis, wanted)
 
 
-def _public_basis(path: Path, purifier: Purifier | None) -> Eigenbasis:
+def _public_basis(path: Path, purifier: AntibodyNetwork | None) -> Eigenbasis:
     """The public file, sorted. Its own order is what a purifier was trained on, so the purifier is sorted with it."""
     components = None if purifier is None else purifier.components
     mean, rows, values = load_public_eigenbasis(path, components, stored_order=purifier is not None)
     order = np.argsort(-values, kind="stable")
-    if purifier is not None:
+    if isinstance(purifier, Purifier):
         _reorder(purifier, order)
     values = np.maximum(values[order], 0)
     try:

@@ -131,17 +131,23 @@ class _Run:
             self.purified = (found.purified, self._twin_embedding(tensor).numpy())
 
     def probability_shift(self) -> float:
-        """Largest |p - p|."""
+        """Largest |p - p|; a spectrum is taken with the stored basis, so that its rounding is not the network's."""
+        network, faces = self._twin.purifier, self._faces
+        assert network is not None  # `verify` asks
         with torch.no_grad():
-            expected = self._twin.probabilities(torch.from_numpy(self._faces)).numpy()
+            if network.reads == "spectrum":
+                coefficients = reference.project(faces, self._basis.mean, self._basis.basis)
+                spectrum = reference.spectrum(faces, self._basis.mean, coefficients)
+                expected = network(torch.from_numpy(reference.analyzer_input(faces, spectrum))).numpy()
+            else:
+                expected = self._twin.probabilities(torch.from_numpy(faces)).numpy()
         return float(np.abs(self._deployed.purifier.probabilities(self._faces) - expected).max())
 
     def kernel_error(self) -> float:
         """Largest difference in grey levels to the definition, with the same stored basis and antibodies."""
-        genes = self._antibodies.weights.shape[2]
-        rows = self._basis.basis[:genes]
+        rows = self._basis.basis[: self._antibodies.weights.shape[2]]  # fewer genes in mode fixed
         coefficients = reference.project(self._faces, self._basis.mean, rows)
-        exact = reference.act(coefficients, self._antibodies.weights, self._basis.mean, rows)
+        exact = reference.act(coefficients, self._antibodies.weights, self._basis.mean, rows, self._faces)
         return float(np.abs(self._pixels - exact).max() * 127.5)
 
     def _twin_embedding(self, faces: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from types import TracebackType
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from immunogate.basis import LEAST_REMAINDER
 from immunogate.structs import Floats, expect_dtype, expect_shape
 
 CHUNK = 250
@@ -77,12 +78,40 @@ class CpuKernels:
         self._each_chunk(work)
         return coefficients
 
-    def act(self, coefficients: Floats, weights: Floats) -> Floats:
-        """Purified faces mu + E^T (a c): coefficients (B, n), antibodies (B, m, n) in [0, 1], to (B, m, D) float32.
+    def spectrum(self, faces: Floats, coefficients: Floats) -> Floats:
+        """The coefficients and, last, the length of the remainder, (B, n + 1) float32; see `reference.spectrum`.
 
         Raises:
             ValueError: an array of another shape or dtype.
         """
+        expect_shape("coefficients", coefficients, (len(faces), len(self.basis)))
+        centred = self._centred(faces)
+        # In double precision, for these sums nearly cancel, and without BLAS, which splits long sums among threads.
+        rest = [
+            np.square(x, dtype=np.float64).sum() - np.square(c, dtype=np.float64).sum()
+            for x, c in zip(centred, coefficients, strict=True)
+        ]
+        length = np.sqrt(np.maximum(np.array(rest, np.float64), LEAST_REMAINDER**2)).astype(np.float32)
+        return np.concatenate([coefficients, length.reshape(-1, 1)], axis=1)
+
+    def act(self, coefficients: Floats, weights: Floats, faces: Floats | None = None) -> Floats:
+        """Purified faces mu + E^T (a c), gated + g r, in one read of the basis: (B, m, D) float32.
+
+        Args:
+            coefficients: (B, n) float32.
+            weights: (B, m, n) float32 in [0, 1]; gated (B, m, n + 1) with g last.
+            faces: (B, D) float32, needed where the weights are gated.
+
+        Raises:
+            ValueError: an array of another shape or dtype.
+        """
+        if weights.shape[-1] == len(self.basis) + 1:
+            if faces is None:
+                raise ValueError("faces: gated antibodies need them, got None")
+            expect_dtype("weights", weights, np.float32)
+            expect_shape("faces", faces, (len(coefficients), None))
+            gate = weights[..., -1:]
+            return self.act(coefficients, weights[..., :-1] - gate) + gate * self._centred(faces)[:, None, :]
         expect_shape("coefficients", coefficients, (None, len(self.basis)))
         expect_shape("weights", weights, (len(coefficients), None, len(self.basis)))
         expect_dtype("coefficients", coefficients, np.float32)

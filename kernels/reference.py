@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from immunogate.basis import LEAST_REMAINDER, MOST_GRAIN
 from immunogate.kernels.philox import philox4x32
-from immunogate.structs import Floats, Masks, expect_dtype, expect_shape
+from immunogate.structs import CROP_SIZE, Floats, Masks, expect_dtype, expect_shape
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -74,6 +75,52 @@ def project(faces: Floats, mean: Floats, basis: Floats) -> Doubles:
     centred = faces.astype(np.float64) - mean.astype(np.float64)
     product: Doubles = centred @ basis.astype(np.float64).T
     return product
+
+
+def spectrum(faces: Floats, mean: Floats, coefficients: npt.NDArray[np.floating]) -> Doubles:
+    """The coefficients and, last, the length of the remainder r = x - mu - E^T c that no eigenface explains.
+
+    The remainder is one more direction, each face's own, with the coefficient |r| = sqrt(|x - mu|^2 - |c|^2), since E
+    is orthonormal. A gated antibody has one more gene for it. This project's own; the paper drops the remainder.
+
+    Args:
+        faces: (B, D).
+        mean: (D,).
+        coefficients: (B, n).
+
+    Returns:
+        (B, n + 1) float64.
+    """
+    centred = faces.astype(np.float64) - mean.astype(np.float64)
+    c = coefficients.astype(np.float64)
+    rest = (centred**2).sum(axis=1) - (c**2).sum(axis=1)
+    length = np.sqrt(np.maximum(rest, LEAST_REMAINDER**2))
+    return np.concatenate([c, length[:, None]], axis=1)
+
+
+def grain(faces: Floats) -> Doubles:
+    """How noisy each picture is: the mean of |mixed second difference| / 2, each no more than `MOST_GRAIN`.
+
+    White noise of standard deviation s gives 0.8 s; smooth shading and straight edges along either axis give nothing,
+    and the limit keeps what texture there is from counting as noise (after Immerkaer, "Fast Noise Variance
+    Estimation", CVIU 1996, whose mask is the square of this one). Adversarial noise is grain, unless its maker takes
+    care.
+
+    Args:
+        faces: (B, D) in [-1, 1], D = 112 x 112.
+
+    Returns:
+        (B,) float64, on the scale of [-1, 1].
+    """
+    rows = faces.astype(np.float64).reshape(-1, CROP_SIZE, CROP_SIZE)
+    mixed = rows[:, 1:, 1:] - rows[:, :-1, 1:] - rows[:, 1:, :-1] + rows[:, :-1, :-1]
+    found: Doubles = np.minimum(np.abs(mixed) / 2, MOST_GRAIN).mean(axis=(1, 2))
+    return found
+
+
+def analyzer_input(faces: Floats, spectra: npt.NDArray[np.floating]) -> Floats:
+    """What an analyzer that reads the spectrum is given: (B, n + 1) spectra and the grain, as (B, n + 2) float32."""
+    return np.concatenate([spectra, grain(faces)[:, None]], axis=1).astype(np.float32)
 
 
 def thresholds(probabilities: Floats) -> npt.NDArray[np.uint32]:
@@ -169,17 +216,30 @@ def select(scores: Indices, keep: int) -> Indices:
     return np.argsort(-scores, axis=1, kind="stable")[:, :keep].astype(np.int64)
 
 
-def act(coefficients: npt.NDArray[np.floating], weights: Floats, mean: Floats, basis: Floats) -> Doubles:
-    """x_hat = mu + E^T (a c) for each of m antibodies of each face.
+def act(
+    coefficients: npt.NDArray[np.floating], weights: Floats, mean: Floats, basis: Floats, faces: Floats | None = None
+) -> Doubles:
+    """x_hat = mu + E^T (a c) for each of m antibodies of each face; gated, mu + E^T (a c) + g r.
+
+    With r = x - mu - E^T c this is mu + E^T ((a - g) c) + g (x - mu): the gate costs no product of its own.
 
     Args:
         coefficients: (B, n).
-        weights: (B, m, n) float32 in [0, 1]: a drawn mask as 0 and 1, or soft.
+        weights: (B, m, n) float32 in [0, 1], a drawn mask as 0 and 1, or soft; gated (B, m, n + 1) with g last.
         mean: (D,).
         basis: (n, D).
+        faces: (B, D), needed where the weights are gated.
 
     Returns:
         (B, m, D) float64.
     """
-    kept = weights.astype(np.float64) * coefficients.astype(np.float64)[:, None, :]
-    return mean.astype(np.float64) + kept @ basis.astype(np.float64)
+    genes = coefficients.shape[1]
+    antibody, gate = weights[..., :genes].astype(np.float64), weights[..., genes:].astype(np.float64)
+    rest: Doubles | float = 0.0
+    if gate.shape[-1]:
+        if faces is None:
+            raise ValueError("faces: gated antibodies need them, got None")
+        antibody = antibody - gate
+        rest = gate * (faces.astype(np.float64) - mean.astype(np.float64))[:, None, :]
+    kept = antibody * coefficients.astype(np.float64)[:, None, :]
+    return mean.astype(np.float64) + kept @ basis.astype(np.float64) + rest

@@ -145,7 +145,9 @@ def open_chain(
                 "Use mode fixed, or export with --purifier",
             )
         analyzer = OnnxRunner(bundle.read(manifest.analyzer.file), manifest.analyzer.file, threads)
-        analyzer.expect((None, 1, CROP_SIZE, CROP_SIZE), ("probabilities",))
+        numbers = manifest.purifier.components + 2
+        shapes = {"face": (None, 1, CROP_SIZE, CROP_SIZE), "spectrum": (None, numbers)}
+        analyzer.expect(shapes[manifest.analyzer.reads], ("probabilities",))
     basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
     held, stated = len(basis.basis), manifest.purifier.components
     if held != stated:

@@ -9,7 +9,7 @@ import numpy as np
 from immunogate.basis import Eigenbasis
 from immunogate.kernels.antibody import AntibodySettings, make_antibodies
 from immunogate.kernels.cpu import CpuKernels
-from immunogate.kernels.reference import CloneKey
+from immunogate.kernels.reference import CloneKey, analyzer_input
 from immunogate.runtime.runner import OnnxRunner
 from immunogate.structs import CROP_SIZE, PIXELS, Antibodies, Floats
 
@@ -62,22 +62,30 @@ class Purifier:
             faces: (B, D) float32 in [-1, 1].
             key: seed, frame and face numbers, for the modes that draw; the result depends on nothing else.
         """
-        probabilities = self.probabilities(faces) if self._analyzer else None
         coefficients = self._kernels.project(faces)
-        antibodies = make_antibodies(self.settings, coefficients, probabilities, key, PIXELS)
-        return Purified(self._kernels.act(coefficients, antibodies.weights), antibodies)
+        probabilities = self._probabilities(faces, coefficients) if self._analyzer else None
+        genes = coefficients
+        if probabilities is not None and probabilities.shape[1] == coefficients.shape[1] + 1:  # gated
+            genes = self._kernels.spectrum(faces, coefficients)
+        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS)
+        return Purified(self._kernels.act(coefficients, antibodies.weights, faces), antibodies)
 
     def probabilities(self, faces: Floats) -> Floats:
-        """(B, n) float32 from the analyzer.
+        """(B, n) float32 from the analyzer; (B, n + 1) from one that also judges the remainder.
 
         Raises:
-            ValueError: there is no analyzer, or it gave something that is no probability.
+            ValueError: there is no analyzer.
         """
+        return self._probabilities(faces, self._kernels.project(faces))
+
+    def _probabilities(self, faces: Floats, coefficients: Floats) -> Floats:
         if self._analyzer is None:
             raise ValueError("this purifier has no analyzer")
-        planes = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
-        found = self._analyzer.run(planes)["probabilities"]
-        return np.asarray(found, np.float32)
+        if self._analyzer.input_name == "spectrum":
+            inputs = analyzer_input(faces, self._kernels.spectrum(faces, coefficients))
+        else:
+            inputs = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
+        return np.asarray(self._analyzer.run(inputs)["probabilities"], np.float32)
 
     @property
     def mean(self) -> Floats:

@@ -131,7 +131,7 @@ def _write_tiny_bundle(folder: Path, *, analyzer: bool = True, mode: str = "fixe
             "recogniser.onnx", "tiny", 112, 96, 8, 127.5, 128.0, "RGB", TINY_EMBEDDING, 18, "fp32"
         ),
         purifier=PurifierEntry("basis.npz", TINY_GENES, "float32", mode, 48, 32, 3, 11),
-        analyzer=AnalyzerEntry("analyzer.onnx", "tiny", 18, "fp32") if analyzer else None,
+        analyzer=AnalyzerEntry("analyzer.onnx", "tiny", 18, "fp32", "face", False) if analyzer else None,
     )
     write_manifest(folder, manifest)
     made_up = [Threshold(rate, 0.5, rate, 4 * round(1 / rate), 0.5, 100) for rate in (1e-2, 1e-3, 1e-4)]

@@ -35,7 +35,7 @@ def full() -> Manifest:
         detector=DetectorEntry("detector.onnx", "yunet"),
         recogniser=RecogniserEntry("recogniser.onnx", "x", 112, 96, 8, 127.5, 128.0, "RGB", 128, 18, "fp32"),
         purifier=PurifierEntry("basis.npz", 1500, "float16", "expected", 1000, 64, 4, 2**64 - 1),
-        analyzer=AnalyzerEntry("analyzer.onnx", "x", 18, "fp32"),
+        analyzer=AnalyzerEntry("analyzer.onnx", "x", 18, "fp32", "face", False),
         calibration=Calibration("measured", [Threshold(1e-3, 0.4, 9e-4, 10_000, 0.9, 500)], 0.2, 1e-3, "h", "people"),
         provenance={"checkpoints": {"basis": {"sha256": "0"}}, "tools": ["a", 1, 2.5, None, True]},
     )

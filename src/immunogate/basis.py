@@ -38,6 +38,12 @@ _LARGEST_FILE = 1 << 30  # a complete basis of 12,544 eigenfaces in float32 has 
 _KEYS = ("format_version", "storage", "mean", "basis", "eigenvalues", "total_variance", "samples")
 _MEND = "Fit the basis again, or copy the file again from where it was made"
 
+LEAST_REMAINDER = 1e-2
+"""Length of a remainder (what no eigenface explains) that is rounding: a hundredth of a grey level a pixel."""
+
+MOST_GRAIN = 4 / 127.5
+"""What one pixel may add to the grain of a picture (`immunogate.kernels.reference.grain`): four grey levels."""
+
 
 @dataclass(frozen=True, eq=False)
 class Eigenbasis:

@@ -53,22 +53,37 @@ class DetectorEntry:
     stride: int = 32
 
 
+ANALYZER_INPUTS = ("face", "spectrum")
+"""What an analyzer may read, which is also its input's name."""
+
+
 @dataclass(frozen=True)
 class AnalyzerEntry:
     """The network that states the probabilities of the eigenfaces.
 
     Attributes:
-        file: name of the ONNX file; input ``face`` (B, 1, 112, 112) float32 in [-1, 1], output
-            ``probabilities`` (B, n).
+        file: name of the ONNX file; input ``face`` (B, 1, 112, 112) float32 in [-1, 1], or ``spectrum`` (B, n + 2)
+            float32, coefficients, length of the remainder, grain; output ``probabilities`` (B, n), gated (B, n + 1).
         architecture: of the purifier's networks.
         opset: ONNX operator set.
         precision: fp32 or fp16, of weights and arithmetic; inputs and outputs stay float32.
+        reads: face or spectrum.
+        gated: whether a last probability says how much of the remainder is let through.
+
+    Raises:
+        BundleError: it reads something else.
     """
 
     file: str
     architecture: str
     opset: int
     precision: str
+    reads: str
+    gated: bool
+
+    def __post_init__(self) -> None:
+        if self.reads not in ANALYZER_INPUTS:
+            raise BundleError(f"analyzer.reads: expected {' or '.join(ANALYZER_INPUTS)}, got {self.reads!r}")
 
 
 @dataclass(frozen=True)

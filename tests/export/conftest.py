@@ -75,7 +75,7 @@ def made(
 ) -> Path:
     """A folder with ``basis.npz`` and ``purifier.pt``: random weights, BatchNorm statistics of real faces."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from immunogate.networks.purifier import Purifier
+    from immunogate.networks.purifier import Purifier, checkpoint_of
 
     folder = tmp_path_factory.mktemp("purifier")
     save_basis(folder / "basis.npz", basis)
@@ -89,5 +89,5 @@ def made(
     with torch.no_grad():
         for batch in images.split(12):
             purifier(batch)
-    torch.save(purifier.checkpoint(), folder / "purifier.pt")
+    torch.save(checkpoint_of(purifier), folder / "purifier.pt")
     return folder

@@ -211,7 +211,8 @@ def test_mode_fixed_keeps_the_leading_eigenfaces(sources: Any, rows_of_faces: Fl
 def test_the_model_card_says_what_is_inside_and_what_it_is_not(bundle: Any, sources: Any) -> None:
     card = (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     for words in (
-        "mode expected", "analyzer, memory, generator", "120 eigenfaces, fitted on 400 faces, stored as float16",
+        "mode expected", "analyzer: architecture paper, reads the face",
+        "120 eigenfaces, fitted on 400 faces, stored as float16",
         "mobilefacenet, embeddings of 128 values", "Xiaoccer/MobileFaceNet_Pytorch",
         "Licence of the weights: for tests", "no liveness detection", "knows the whole defence",
     ):  # fmt: skip
@@ -261,3 +262,118 @@ def test_the_manifest_can_be_read_by_anyone(bundle: Any) -> None:
     assert manifest["manifest_version"] == 1
     write_manifest(bundle.folder, bundle.manifest)
     assert open_bundle(bundle.folder).sha256 == bundle.sha256
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["gated", "ungated"])
+def spectral(request: Any, made: Path, recogniser: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Sources with a spectral purifier whose probabilities are well spread."""
+    from immunogate.basis import load_basis
+    from immunogate.networks.purifier import checkpoint_of
+    from immunogate.networks.spectral import SpectralPurifier
+
+    path = tmp_path_factory.mktemp("spectral") / "spectral.pt"
+    basis = load_basis(made / "basis.npz")
+    values = torch.from_numpy(basis.eigenvalues)
+    rest = torch.tensor([basis.total_variance - float(values.sum()), 1e-4])
+    torch.manual_seed(8)
+    network = SpectralPurifier(torch.cat([values, rest]).sqrt(), 32, gated=request.param)
+    with torch.no_grad():
+        network.generator.weight.mul_(100)
+        network.generator.bias.normal_(std=1.5)
+        network.own.normal_()
+    torch.save(checkpoint_of(network), path)
+    return load_sources(made / "basis.npz", recogniser, "mobilefacenet", path)
+
+
+@pytest.fixture(scope="module")
+def spectral_bundle(spectral: Any, bundle: Any, yunet: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Its bundle; the recogniser's graph is that of the other bundle, which saves seconds."""
+    import onnx
+
+    real = vars(assemble)["graph_of"]
+    recogniser_graph = onnx.load(bundle.folder / "recogniser.onnx")
+
+    def graph_of(network: Any, shape: Any, *names: Any) -> Any:
+        return real(network, shape, *names) if names[0] == "spectrum" else recogniser_graph
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble, "graph_of", graph_of)
+        out = tmp_path_factory.mktemp("export") / "bundle"
+        return export_bundle(spectral, yunet, out, ExportOptions(clones=16, keep=3, seed=5))
+
+
+def test_a_bundle_says_what_its_analyzer_reads(spectral_bundle: Any, spectral: Any) -> None:
+    manifest = spectral_bundle.manifest
+    entry, gated = manifest.analyzer, spectral.purifier.gated
+    assert (entry.architecture, entry.reads, entry.gated) == ("spectral", "spectrum", gated)
+    assert "memory_temperature" not in manifest.provenance
+    assert open_bundle(spectral_bundle.folder).manifest.analyzer == entry
+    card = " ".join((spectral_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8").split())
+    assert "architecture spectral, reads the spectrum" in card
+    assert ("gate for the remainder" in card) == gated
+
+
+def test_the_spectral_graph_is_its_network_at_any_batch(
+    spectral_bundle: Any, spectral: Any, rows_of_faces: Floats
+) -> None:
+    from immunogate.networks.spectral import analyzer_input
+    from immunogate.runtime.runner import OnnxRunner
+
+    runner = OnnxRunner(spectral_bundle.read("analyzer.onnx"), "analyzer.onnx", 1)
+    basis = spectral.basis
+    faces = torch.from_numpy(rows_of_faces)
+    centred = faces - torch.from_numpy(basis.mean)
+    spectra = analyzer_input(faces, centred, centred @ torch.from_numpy(basis.basis).T)
+    for batch in (1, 2, 6):
+        with torch.no_grad():
+            wanted = spectral.purifier(spectra[:batch]).numpy()
+        found = runner.run(spectra[:batch].numpy())["probabilities"]
+        assert found.shape == (batch, GENES + spectral.purifier.gated)
+        assert np.abs(found - wanted).max() < 1e-4
+    assert np.ptp(wanted) > 0.5  # the test would say little of a network that says nothing
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_spectral_bundle_is_verified_in_every_mode(
+    spectral_bundle: Any, spectral: Any, faces: Any, mode: str
+) -> None:
+    checks = _checks(spectral_bundle, spectral, faces.images, mode)
+    assert all(check.passed for check in checks), table(checks)
+    assert ("probabilities" in {check.output for check in checks}) == (mode != "fixed")
+
+
+@pytest.mark.parametrize("mode", ["expected", "threshold"])
+def test_the_deployed_purifier_is_the_twin(
+    spectral_bundle: Any, spectral: Any, rows_of_faces: Floats, mode: str
+) -> None:
+    twin = TorchTwin(spectral.recogniser, spectral.spec, spectral.basis, mode, purifier=spectral.purifier)
+    with open_chain(spectral_bundle, mode=mode, threads=1) as chain:
+        found = chain.purifier.purify(rows_of_faces, chain.purifier.key([0] * 6, list(range(6))))
+    with torch.no_grad():
+        wanted = twin.purify(torch.from_numpy(rows_of_faces)).numpy()
+        p = twin.probabilities(torch.from_numpy(rows_of_faces)).numpy()
+    undecided = (np.abs(p - 0.5) < 2e-3).any(axis=1) & (mode == "threshold")  # float16 storage may tip these over
+    assert undecided.sum() <= 4
+    difference = np.abs(found.faces[:, 0] - wanted)[~undecided]
+    assert difference.max() * 127.5 < 2  # grey levels, with an eigenbasis in float16
+    assert np.abs(wanted - rows_of_faces).max() * 127.5 > 20
+
+
+def test_another_spectral_purifier_fails_the_probabilities(spectral_bundle: Any, spectral: Any, faces: Any) -> None:
+    other = replace(spectral, purifier=_shaken(spectral.purifier, 0.05))
+    failed = {check.output for check in _checks(spectral_bundle, other, faces.images[:3]) if not check.passed}
+    assert "probabilities" in failed
+
+
+def test_an_analyzer_that_reads_something_else_than_stated_is_refused(spectral_bundle: Any, tmp_path: Path) -> None:
+    import shutil
+
+    from immunogate.errors import BundleError
+
+    folder = Path(shutil.copytree(spectral_bundle.folder, tmp_path / "copy"))
+    manifest = spectral_bundle.manifest
+    write_manifest(folder, replace(manifest, analyzer=replace(manifest.analyzer, reads="face")))
+    with pytest.raises(BundleError, match=r"analyzer\.onnx is not the network"):
+        open_chain(open_bundle(folder))
+    with pytest.raises(BundleError, match="reads: expected face or spectrum, got 'pixels'"):
+        replace(manifest.analyzer, reads="pixels")

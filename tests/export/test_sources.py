@@ -18,7 +18,7 @@ from immunogate.basis import save_basis, truncate
 from immunogate.errors import InputError, UsageError
 from immunogate.export.sources import check_top_k, load_sources
 from immunogate.files import sha256_of_file
-from immunogate.networks.purifier import load_purifier
+from immunogate.networks.purifier import checkpoint_of, load_purifier
 from immunogate.networks.twin import TorchTwin
 from immunogate.structs import Floats
 
@@ -84,7 +84,7 @@ def test_a_purifier_of_fewer_outputs_takes_the_first_stored_columns(
 
     path, order = stored
     torch.manual_seed(3)
-    torch.save(Purifier(30).checkpoint(), tmp_path / "small.pt")
+    torch.save(checkpoint_of(Purifier(30)), tmp_path / "small.pt")
     sources = load_sources(path, recogniser, "mobilefacenet", tmp_path / "small.pt")
     assert sources.basis.components == 30
     expected = basis.eigenvalues[np.sort(order[:30])]
@@ -109,7 +109,7 @@ def test_hashes_name_every_source(stored: Any, recogniser: Path, made: Path) -> 
 def test_a_longer_basis_is_cut_to_the_purifier(recogniser: Path, made: Path, basis: Any, tmp_path: Path) -> None:
     from immunogate.networks.purifier import Purifier
 
-    torch.save(Purifier(50).checkpoint(), tmp_path / "p.pt")
+    torch.save(checkpoint_of(Purifier(50)), tmp_path / "p.pt")
     sources = load_sources(made / "basis.npz", recogniser, "mobilefacenet", tmp_path / "p.pt")
     assert sources.basis.components == 50
     assert np.array_equal(sources.basis.basis, basis.basis[:50])

@@ -182,6 +182,50 @@ def test_levels_are_doubled_on_the_wider_scale() -> None:
     assert from_levels(255) == 2
 
 
+def test_every_face_may_have_a_bound_of_its_own() -> None:
+    embed, (faces, templates) = network(), pairs()
+    eps = torch.linspace(0, 0.3, len(faces))[:, None]
+    for attacked in (fgsm(embed, faces, templates, eps), pgd(embed, faces, templates, eps, 4, eps / 3)):
+        moved = (attacked - faces).abs().amax(dim=1, keepdim=True)
+        assert bool((moved <= eps + ROUNDING).all())
+        assert bool((moved > 0.9 * eps - ROUNDING).all())
+        assert torch.equal(attacked[0], faces[0])
+    options: dict[str, Any] = {"steps": 3, "random_start": False, "best": False}
+    together = pgd(embed, faces, templates, eps, **options)
+    for row in (1, 12, 23):
+        one = slice(row, row + 1)
+        alone = pgd(embed, faces[one], templates[one], float(eps[row]), **options)
+        torch.testing.assert_close(alone, together[one], atol=ROUNDING, rtol=0)
+
+
+def test_an_attack_may_begin_where_the_caller_says() -> None:
+    embed, (faces, templates) = network(), pairs()
+    begin = torch.full_like(faces, 3.0)  # outside: it is brought into the ball first
+    corner = torch.minimum(faces + 0.1, torch.ones(()))
+    options: dict[str, Any] = {"steps": 1, "step_size": 1e-6, "best": False}
+    torch.testing.assert_close(pgd(embed, faces, templates, 0.1, start=begin, **options), corner, atol=1e-5, rtol=0)
+    assert bool((begin == 3).all())
+    first, second = (pgd(embed, faces, templates, 0.1, 4, start=begin, seed=seed) for seed in (1, 2))
+    assert torch.equal(first, second)
+    restarted = cosines(embed, pgd(embed, faces, templates, 0.1, 4, start=begin, restarts=3), templates)
+    assert bool((restarted <= cosines(embed, first, templates) + ROUNDING).all())
+
+
+def test_only_an_attack_without_clamp_leaves_the_range_of_pictures() -> None:
+    embed, (faces, templates) = network(), pairs()
+    free, kept = (fgsm(embed, faces, templates, 0.1, clamp=clamp) for clamp in (False, True))
+    assert float(free.abs().max()) == pytest.approx(1.1, abs=1e-4)
+    assert torch.equal(free.clamp(-1, 1), kept)
+    assert float((free - faces).abs().max()) <= 0.1 + ROUNDING
+
+
+@pytest.mark.parametrize("eps", [torch.zeros(3), torch.zeros(1, 2), torch.zeros(24), torch.full((24, 1), 2.1)])
+def test_bounds_of_another_shape_or_range_are_refused(eps: Any) -> None:
+    faces, templates = pairs()
+    with pytest.raises(ValueError, match="eps"):
+        fgsm(network(), faces, templates, eps)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from immunogate.networks.analyzer import AntigenEncoder  # noqa: E402
 from immunogate.networks.generator import AntibodyGenerator  # noqa: E402
-from immunogate.networks.purifier import Purifier, load_purifier  # noqa: E402
+from immunogate.networks.purifier import AntibodyNetwork, Purifier, checkpoint_of, load_purifier  # noqa: E402
+from immunogate.networks.spectral import SpectralPurifier  # noqa: E402
 
 
 def parameters(module: Any) -> int:
@@ -117,7 +118,7 @@ def test_an_evaluated_purifier_is_differentiable_and_keeps_its_state(purifier: P
 
 def test_what_a_purifier_saves_loads_again(purifier: Purifier, tmp_path: Path) -> None:
     path = tmp_path / "own.pth"
-    torch.save(purifier.checkpoint(), path)
+    torch.save(checkpoint_of(purifier), path)
     again = load_purifier(path).state_dict()
     assert all(torch.equal(value, again[key]) for key, value in purifier.state_dict().items())
 
@@ -165,3 +166,77 @@ def test_no_eigenfaces_and_no_temperature_are_wrong_use(saved: Path) -> None:
         AntibodyGenerator(0)
     with pytest.raises(UsageError, match="temperature"):
         load_purifier(saved, temperature=0)
+
+
+def made(architecture: str, gated: bool) -> AntibodyNetwork:
+    torch.manual_seed(6)
+    if architecture == "spectral":
+        return SpectralPurifier(torch.linspace(3, 0.2, 14), 10, gated=gated).eval()
+    return Purifier(12, 0.3, architecture=architecture, gated=gated).eval()
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("architecture", ["compact", "spectral"])
+def test_a_checkpoint_says_what_it_is(architecture: str, gated: bool, tmp_path: Path) -> None:
+    network = made(architecture, gated)
+    torch.save(checkpoint_of(network), tmp_path / "p.pt")
+    loaded = load_purifier(tmp_path / "p.pt")
+    assert type(loaded) is type(network)
+    assert (loaded.architecture, loaded.gated, loaded.components) == (architecture, gated, 12)
+    assert loaded.reads == ("spectrum" if architecture == "spectral" else "face")
+    assert not any(module.training for module in loaded.modules())
+    shape = (2, 14) if architecture == "spectral" else (2, 1, 112, 112)
+    with torch.inference_mode():
+        found = loaded(torch.ones(shape))
+        assert torch.equal(found, network(torch.ones(shape)))
+    assert found.shape == (2, 12 + gated)
+    if isinstance(loaded, Purifier):
+        assert loaded.pca_layer.memory.temperature == 0.3
+
+
+def test_a_temperature_that_the_checkpoint_contradicts_is_refused(tmp_path: Path) -> None:
+    torch.save(checkpoint_of(made("compact", True)), tmp_path / "p.pt")
+    assert isinstance(load_purifier(tmp_path / "p.pt", 0.3), Purifier)
+    with pytest.raises(UsageError, match=r"trained with temperature 0\.3, 0\.5 was given"):
+        load_purifier(tmp_path / "p.pt", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "words"),
+    [
+        ("spectral", {"architecture": "huge"}, "architecture 'huge'.*paper, compact, spectral"),
+        ("spectral", {"architecture": ["spectral"]}, "names the architecture"),
+        ("spectral", {"gated": 1}, "gated: 1"),
+        ("spectral", {"gated": False}, "does not fit.*generator"),
+        ("compact", {"gated": False}, None),
+        ("spectral", {"spectral": {"scale": torch.ones(14)}}, "number of eigenfaces"),
+        ("spectral", {"spectral": {}}, "state dict"),
+        ("compact", {"architecture": "paper"}, "does not fit"),
+        ("compact", {"architecture": "spectral"}, "lacks spectral"),
+        ("spectral", {"architecture": "compact"}, "lacks encoder, pca_layer"),
+        ("compact", {"temperature": "warm"}, "no number"),
+    ],
+)
+def test_a_checkpoint_that_contradicts_itself_is_refused(
+    architecture: str, change: dict[str, Any], words: str | None, tmp_path: Path
+) -> None:
+    torch.save({**checkpoint_of(made(architecture, True)), **change}, tmp_path / "p.pt")
+    if words is None:  # a gate is one more output: without the word of it, it is one more eigenface
+        assert load_purifier(tmp_path / "p.pt").components == 13
+        return
+    with pytest.raises(CheckpointError, match=words):
+        load_purifier(tmp_path / "p.pt")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network = made("spectral", True)
+    with torch.no_grad():
+        next(network.parameters()).view(-1)[0] = float("inf")
+    torch.save(checkpoint_of(network), tmp_path / "p.pt")
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_purifier(tmp_path / "p.pt")
+
+
+def test_an_architecture_that_reads_no_pixels_is_refused() -> None:
+    with pytest.raises(UsageError, match="'spectral' reads pixels"):
+        Purifier(3, architecture="spectral")

@@ -173,3 +173,70 @@ def test_frame_numbers_wrap_instead_of_failing(chains: dict[str, FaceChain], fac
     """A camera of 25 frames/s needs five years for 2**32 frames; a gate may run longer."""
     wrapped = purified(chains["sample"], faces[:1], [2**32 + 3], [1])
     expect_equal(wrapped, purified(chains["sample"], faces[:1], [3], [1]))
+
+
+def _spectral_analyzer(genes: int, outputs: int) -> bytes:
+    """One dense layer over a spectrum, and a sigmoid."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(12)
+    weights = {"dense": draw.standard_normal((genes + 2, outputs)) / 10, "offset": draw.standard_normal(outputs)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["spectrum", "dense", "offset"], ["mixed"]),
+            helper.make_node("Sigmoid", ["mixed"], ["probabilities"]),
+        ],
+        "spectral",
+        [helper.make_tensor_value_info("spectrum", TensorProto.FLOAT, ["batch", genes + 2])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", outputs])],
+        [numpy_helper.from_array(array.astype(np.float32), key) for key, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("mode", ["expected", "threshold", "sample", "select"])
+def test_an_analyzer_of_spectra_purifies_as_defined(tiny_bundle: Bundle, faces: Floats, mode: str, gated: bool) -> None:
+    from immunogate.kernels import reference
+
+    basis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
+    genes = basis.components
+    analyzer = OnnxRunner(_spectral_analyzer(genes, genes + gated), "analyzer.onnx", 1)
+    purifier = Purifier(basis, AntibodySettings(mode, clones=8, keep=3, seed=4), analyzer, 1)
+    found = purifier.purify(faces, purifier.key([2] * FACES, list(range(FACES))))
+    c = reference.project(faces, basis.mean, basis.basis)
+    read = reference.analyzer_input(faces, reference.spectrum(faces, basis.mean, c))
+    wanted = analyzer.run(read)["probabilities"]
+    np.testing.assert_allclose(purifier.probabilities(faces), wanted, atol=1e-4)
+    weights = found.antibodies.weights
+    assert weights.shape == (FACES, 3 if mode == "select" else 1, genes + gated)
+    if mode == "expected":
+        np.testing.assert_allclose(weights[:, 0], wanted, atol=1e-4)
+    exact = reference.act(c, weights, basis.mean, basis.basis, faces)
+    np.testing.assert_allclose(found.faces, exact, rtol=0, atol=5e-5)
+    alone = purifier.purify(faces[2:3], purifier.key([2], [2]))
+    np.testing.assert_allclose(found.faces[2:3], alone.faces, rtol=0, atol=1e-5)
+    purifier.close()
+
+
+def test_an_analyzer_of_spectra_is_not_asked_in_mode_fixed(tiny_bundle: Bundle, faces: Floats) -> None:
+    basis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
+    analyzer = OnnxRunner(_spectral_analyzer(basis.components, basis.components + 1), "analyzer.onnx", 1)
+    fixed = Purifier(basis, AntibodySettings("fixed", top_k=9), analyzer, 1)
+    found = fixed.purify(faces, fixed.key([0] * FACES, list(range(FACES))))
+    assert found.antibodies.weights.shape == (FACES, 1, 9)
+    with pytest.raises(ValueError, match="no analyzer"):
+        fixed.probabilities(faces)
+    fixed.close()
+
+
+def test_probabilities_of_another_number_are_refused(tiny_bundle: Bundle, faces: Floats) -> None:
+    basis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
+    for outputs in (basis.components - 1, basis.components + 2):
+        analyzer = OnnxRunner(_spectral_analyzer(basis.components, outputs), "analyzer.onnx", 1)
+        purifier = Purifier(basis, AntibodySettings("expected"), analyzer, 1)
+        with pytest.raises(ValueError, match=rf"probabilities: expected shape .*, got \(7, {outputs}\)"):
+            purifier.purify(faces, purifier.key([0] * FACES, list(range(FACES))))
+        purifier.close()

@@ -26,7 +26,7 @@ def from_levels(levels: float) -> float:
     return 2 * levels / 255
 
 
-def fgsm(embed: Embed, faces: Tensor, templates: Tensor, eps: Bound) -> Tensor:
+def fgsm(embed: Embed, faces: Tensor, templates: Tensor, eps: Bound, *, clamp: bool = True) -> Tensor:
     """One step of size ``eps`` along the sign of the gradient that lowers the cosine with the template.
 
     Source: Goodfellow, Shlens, Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015. Where the
@@ -38,6 +38,7 @@ def fgsm(embed: Embed, faces: Tensor, templates: Tensor, eps: Bound) -> Tensor:
         faces: (B, D) float in [-1, 1].
         templates: (B, E), row i is the embedding that face i must no longer resemble.
         eps: largest change of a pixel, on the scale of [-1, 1]; one number, or (B, 1).
+        clamp: keep the result a picture; published attacks that do not are stronger than any camera could show.
 
     Returns:
         (B, D) attacked faces in [-1, 1], none further than ``eps`` from its face in any pixel.
@@ -49,7 +50,8 @@ def fgsm(embed: Embed, faces: Tensor, templates: Tensor, eps: Bound) -> Tensor:
     _check(embed, faces, templates, eps)
     clean = faces.detach()
     _, gradient = _cosine_and_gradient(embed, clean, templates)
-    return _inside(clean - eps * gradient.sign(), clean, eps)
+    attacked = clean - eps * gradient.sign()
+    return _inside(attacked, clean, eps) if clamp else attacked
 
 
 def pgd(

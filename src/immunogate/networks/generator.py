@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from immunogate.errors import UsageError
-from immunogate.networks.analyzer import FEATURES, feature_layers
+from immunogate.networks.analyzer import feature_layers
 from immunogate.networks.memory import Memory
 
 COMPONENTS = 1500
@@ -21,20 +21,24 @@ class AntibodyGenerator(nn.Module):
     Args:
         components: n, the number of eigenfaces; at least 1.
         memory: the memory between feature and probabilities; the published one by default.
+        features: from the encoder's maps to f; the published layers by default.
 
     Raises:
         UsageError: no component is asked for.
     """
 
-    def __init__(self, components: int = COMPONENTS, memory: Memory | None = None) -> None:
+    def __init__(
+        self, components: int = COMPONENTS, memory: Memory | None = None, features: nn.Module | None = None
+    ) -> None:
         super().__init__()
         if components < 1:
             raise UsageError(f"an antibody of {components} eigenfaces was asked for", "Ask for at least one.")
-        self.fc1 = feature_layers()
+        self.fc1 = feature_layers() if features is None else features
         self.memory = Memory() if memory is None else memory
-        self.fc2 = nn.Sequential(nn.Linear(FEATURES, components), nn.BatchNorm1d(components), nn.Sigmoid())
+        width = self.memory.units.embedding_dim
+        self.fc2 = nn.Sequential(nn.Linear(width, components), nn.BatchNorm1d(components), nn.Sigmoid())
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, 512, 7, 7) float32 from the encoder to p, (B, n) float32 in (0, 1)."""
+        """(B, C, H, W) float32 from the encoder to p, (B, n) float32 in (0, 1)."""
         probabilities: Tensor = self.fc2(self.memory(self.fc1(maps)))
         return probabilities

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from immunogate.basis import Eigenbasis
-from immunogate.networks.purifier import Purifier
+from immunogate.networks.purifier import AntibodyNetwork
 from immunogate.networks.recognisers import RecogniserSpec
+from immunogate.networks.spectral import analyzer_input
 from immunogate.structs import CROP_SIZE
 
 
@@ -54,7 +55,7 @@ class TorchTwin(nn.Module):
         basis: Eigenbasis,
         mode: str = "fixed",
         top_k: int = 0,
-        purifier: Purifier | None = None,
+        purifier: AntibodyNetwork | None = None,
     ) -> None:
         super().__init__()
         if mode != "fixed" and purifier is None:
@@ -75,36 +76,58 @@ class TorchTwin(nn.Module):
         return embeddings
 
     def probabilities(self, faces: Tensor) -> Tensor:
-        """(B, D) faces to (B, n) probabilities.
+        """(B, D) faces to (B, n) probabilities; with a gated purifier (B, n + 1), the last for the remainder.
 
         Raises:
             ValueError: there is no purifier.
         """
-        if self.purifier is None:
-            raise ValueError("this twin has no purifier")
-        probabilities: Tensor = self.purifier(faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE))
-        return probabilities
+        centred = faces - self.mean
+        return self.probabilities_of(faces, centred, centred @ self.basis.T)
 
     def purify(self, faces: Tensor, weights: Tensor | None = None) -> Tensor:
-        """(B, D) faces to (B, D) purified ones, x_hat = mu + E^T (a E (x - mu)).
+        """(B, D) faces to (B, D) purified ones, x_hat = mu + E^T (a c) + g r with c = E (x - mu), r = x - mu - E^T c.
 
         Args:
             faces: in [-1, 1].
-            weights: (B, n) antibodies; by default those of the twin's own mode.
+            weights: (B, n) antibodies a, or (B, n + 1) with g last; by default those of the twin's own mode. Without
+                a gate g = 0, as in the paper: the remainder r is taken away.
         """
-        antibody = self._antibody(faces) if weights is None else weights
-        coefficients = (faces - self.mean) @ self.basis.T
-        return self.mean + (antibody * coefficients) @ self.basis
+        centred = faces - self.mean
+        coefficients = centred @ self.basis.T
+        antibody = self._antibody(faces, centred, coefficients) if weights is None else weights
+        return self.act(centred, coefficients, antibody)
+
+    def act(self, centred: Tensor, coefficients: Tensor, antibody: Tensor) -> Tensor:
+        """(B, D) purified faces of (B, D) centred ones, their (B, n) coefficients and (B, n) or (B, n + 1) antibodies.
+
+        With a gate, E^T (a c) + g (d - E^T c) = E^T ((a - g) c) + g d: one product as without.
+        """
+        genes = coefficients.shape[1]
+        if antibody.shape[1] == genes:
+            return self.mean + (antibody * coefficients) @ self.basis
+        kept, gate = antibody[:, :genes], antibody[:, genes:]
+        return self.mean + gate * centred + ((kept - gate) * coefficients) @ self.basis
 
     def forward(self, faces: Tensor) -> Tensor:
         """(B, D) faces to (B, E) embeddings of the purified faces."""
         return self.embed(self.purify(faces))
 
-    def _antibody(self, faces: Tensor) -> Tensor:
+    def probabilities_of(self, faces: Tensor, centred: Tensor, coefficients: Tensor) -> Tensor:
+        """`probabilities` where (B, D) centred faces and (B, n) coefficients are there already."""
+        if self.purifier is None:
+            raise ValueError("this twin has no purifier")
+        if self.purifier.reads == "face":
+            inputs = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
+        else:
+            inputs = analyzer_input(faces, centred, coefficients)
+        probabilities: Tensor = self.purifier(inputs)
+        return probabilities
+
+    def _antibody(self, faces: Tensor, centred: Tensor, coefficients: Tensor) -> Tensor:
         if self.mode == "fixed":
             kept = torch.arange(len(self.basis), device=faces.device) < self.top_k
             return kept.to(faces.dtype).expand(len(faces), -1)
-        probabilities = self.probabilities(faces)
+        probabilities = self.probabilities_of(faces, centred, coefficients)
         if self.mode == "expected":
             return probabilities
         if self.mode == "threshold":
