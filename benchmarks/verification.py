@@ -38,10 +38,10 @@ from pairs import Pairs, cosines, empirical_threshold, genuine_pairs, impostor_p
 from torch import Tensor
 
 from immunogate.basis import truncate
-from immunogate.networks.attacks import fgsm, from_levels, pgd
 from immunogate.calib.intervals import wilson
 from immunogate.faces_file import faces_from_pixels
 from immunogate.files import sha256_of_file, write_whole
+from immunogate.networks.attacks import fgsm, from_levels, pgd
 from immunogate.networks.recognisers import load_recogniser
 from immunogate.networks.twin import TorchTwin
 from immunogate.structs import Floats

@@ -17,11 +17,11 @@ import torch
 from skimage.data import astronaut
 
 from immunogate.basis import Eigenbasis, save_basis
-from immunogate.networks.attacks import from_levels, pgd
 from immunogate.export.assemble import ExportOptions, export_bundle
 from immunogate.export.sources import load_sources
 from immunogate.faces_file import faces_from_pixels, load_aligned_faces
 from immunogate.files import find_data
+from immunogate.networks.attacks import from_levels, pgd
 from immunogate.networks.twin import TorchTwin
 from immunogate.runtime.align import as_picture
 from immunogate.runtime.chain import open_chain

@@ -1,0 +1,321 @@
+"""What a purifier's training run consists of, and one step of it.
+
+Everything drawn depends on the seed and the step alone (see `training.draws`), so a run that was killed goes on bit
+for bit from its last checkpoint, and two processes with half a batch each take the same steps as one with all of it,
+up to the order of sums. BatchNorm, which the paper's and the compact analyzer have, is the exception: each process
+then normalises by its own half.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from immunogate.basis import Eigenbasis
+from immunogate.errors import CheckpointError, ImmunogateError, UsageError
+from immunogate.files import write_whole
+from immunogate.networks.checkpoint import misfits, read_sections
+from immunogate.networks.frozen import frozen
+from immunogate.networks.purifier import AntibodyNetwork, Purifier, checkpoint_of
+from immunogate.networks.recognisers import RecogniserSpec
+from immunogate.networks.spectral import SpectralPurifier, analyzer_input
+from immunogate.networks.twin import TorchTwin
+from immunogate.training.augment import jittered
+from immunogate.training.draws import uniform
+from immunogate.training.processes import Processes
+from immunogate.training.purifier.objective import (
+    Losses,
+    LossWeights,
+    antibody_statistics,
+    losses,
+    policy_loss,
+    relaxed_mask,
+)
+from immunogate.training.purifier.rehearsal import (
+    ADAPTIVE,
+    BARE,
+    CLEAN,
+    Infections,
+    Rehearsed,
+    rehearsal_for,
+    spread,
+)
+from immunogate.training.purifier.settings import TrainingSettings
+
+MOST_GRADIENT = 1.0
+"""Norm to which gradients are clipped."""
+
+USUAL = 1000
+"""Faces that say what is usual."""
+
+RISE = 50
+"""Steps in which the learning rate rises to its peak."""
+
+SECTIONS = ("settings", "step", "best", "waited", "purifier", "average", "optimiser", "rehearsal")
+_KINDS = {"clean": CLEAN, "adaptive": ADAPTIVE, "bare": BARE}
+
+
+class DivergedError(ImmunogateError):
+    """A loss or gradient is no longer finite; the last checkpoint is from before."""
+
+    exit_code = 1
+
+
+def new_purifier(settings: TrainingSettings, basis: Eigenbasis, faces: Tensor) -> AntibodyNetwork:
+    """An untrained network, the same for the same seed; nothing else draws from torch's global generator.
+
+    Args:
+        settings: architecture, and where it begins.
+        basis: eigenfaces.
+        faces: (N, D) clean faces; the first thousand, jittered, say how large a clean spectrum is.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if settings.architecture != "spectral":
+            return Purifier(
+                basis.components,
+                settings.temperature,
+                paper_exact=settings.paper_exact,
+                architecture=settings.architecture,
+                gated=settings.gated,
+            )
+        usual = jittered(faces[:USUAL].cpu(), settings.seed, 0, settings.jitter)
+        centred = usual - torch.from_numpy(basis.mean)
+        clean = analyzer_input(usual, centred, centred @ torch.from_numpy(basis.basis).T)
+        scale = clean.square().mean(dim=0).sqrt()
+        network = SpectralPurifier(scale, settings.width, gated=settings.gated)
+        network.begin_as_filter(settings.shrinkage)
+        return network
+
+
+class Trainer:
+    """A training run.
+
+    Args:
+        basis: eigenfaces.
+        recogniser: left alone; a frozen copy of it is used.
+        spec: its input.
+        faces: (N, D) float32 clean faces in [-1, 1].
+        settings: how to train.
+        processes: the processes that share each batch.
+        device: where to compute.
+        beginning: a trained purifier of the same kind to begin with, for instance in front of another recogniser.
+
+    Raises:
+        UsageError: the batch is smaller than the number of processes, or ``beginning`` is of another kind.
+    """
+
+    def __init__(
+        self,
+        basis: Eigenbasis,
+        recogniser: nn.Module,
+        spec: RecogniserSpec,
+        faces: Tensor,
+        settings: TrainingSettings,
+        processes: Processes | None = None,
+        device: torch.device | str = "cpu",
+        beginning: AntibodyNetwork | None = None,
+    ) -> None:
+        if settings.batch < (processes or Processes()).count:
+            raise UsageError(f"a batch of {settings.batch} is less than one face for each of the processes")
+        self.settings = settings
+        self.processes = processes or Processes()
+        self.purifier = new_purifier(settings, basis, faces).to(device)
+        if beginning is not None:
+            self._begin_with(beginning)
+        self.twin = TorchTwin(frozen(recogniser), spec, basis, "expected", purifier=self.purifier).to(device)
+        self.average = copy.deepcopy(self.twin).eval().requires_grad_(False)
+        share = spread(settings.batch, self.processes.rank, self.processes.count)
+        self.share = share
+        self.rehearsal = rehearsal_for(Infections(self.average, faces.to(device), settings, share))
+        learned = [weight for weight in self.purifier.parameters() if weight.requires_grad]
+        self.optimiser = torch.optim.Adam(learned, lr=settings.learning_rate)
+        self.step = 0
+        self.best = -1.0
+        self.waited = 0
+
+    @property
+    def last(self) -> int:
+        """The step at which the run is over."""
+        return self.settings.warmup_steps + self.settings.steps
+
+    def take_step(self) -> dict[str, float]:
+        """One optimiser step; gives its mean losses over this process's rows, and the antibodies' statistics.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite; the weights were not changed.
+        """
+        batch = self.rehearsal.batch(self.step)
+        attacked = batch.attacked.detach().requires_grad_(self.settings.rehearsal == "live")
+        self.purifier.train()
+        found, probabilities, objective = self._losses(attacked, batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(objective.sum() / self.settings.batch)
+        self.processes.sum_gradients(self.purifier)
+        norm = float(nn.utils.clip_grad_norm_(self.purifier.parameters(), MOST_GRADIENT))
+        if not (math.isfinite(norm) and math.isfinite(float(objective.detach().sum()))):
+            raise DivergedError(
+                f"the loss or its gradient is not finite at step {self.step}",
+                "The last checkpoint is good: resume from it with a lower --learning-rate",
+            )
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimiser.step()
+        self.processes.average_buffers(self.purifier)
+        self._follow()
+        self.rehearsal.follow(attacked.grad)
+        self.step += 1
+        return {**_means(found, batch), **antibody_statistics(probabilities.detach()), "gradient": norm}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Everything needed to go on; with several processes, this one's part of it."""
+        return {
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "best": self.best,
+            "waited": self.waited,
+            "purifier": self.purifier.state_dict(),
+            "average": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rehearsal": self.rehearsal.state(),
+        }
+
+    @property
+    def averaged(self) -> AntibodyNetwork:
+        """The moving average of the purifier: what is attacked, validated and exported."""
+        assert self.average.purifier is not None  # built with one
+        return self.average.purifier
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        write_whole(path, lambda temporary: torch.save(self.checkpoint(), temporary))
+
+    def export(self, path: Path) -> None:
+        """Write the averaged purifier alone, for `immunogate export`."""
+        write_whole(path, lambda temporary: torch.save(checkpoint_of(self.averaged), temporary))
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of the same settings.
+
+        Raises:
+            UsageError: it was made with other settings; the first that differs is named.
+            CheckpointError: the file is no checkpoint of a training run.
+        """
+        content = read_sections(path, SECTIONS, "Give the checkpoint that the interrupted run wrote")
+        own, stored = asdict(self.settings), content["settings"]
+        if not isinstance(stored, dict):
+            raise CheckpointError(
+                f"{path} does not fit this run: its settings are no dict", "Begin anew without --resume"
+            )
+        for name in own:
+            value = stored.get(name)
+            if own[name] != value and name not in RESUMABLE:
+                raise UsageError(
+                    f"{path} was trained with {name} = {value}, now it is {own[name]}",
+                    "Resume with the same settings, or begin anew without --resume",
+                )
+        try:
+            self.purifier.load_state_dict(content["purifier"])
+            self.averaged.load_state_dict(content["average"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.rehearsal.restore(content["rehearsal"])
+            self.step, self.waited = int(content["step"]), int(content["waited"])
+            self.best = float(content["best"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} does not fit this run: {error}", "Begin anew without --resume") from error
+        if self.processes.any_asks(self.step != self.processes.from_leader(self.step)):
+            raise CheckpointError(
+                f"{path} and those of the other processes are of different steps",
+                "The run was killed while they were written: begin anew without --resume",
+            )
+
+    def _begin_with(self, other: AntibodyNetwork) -> None:
+        problems = misfits(self.purifier, other.state_dict())
+        if other.architecture != self.settings.architecture or other.gated != self.settings.gated or problems:
+            raise UsageError(
+                f"the purifier to begin with is another network ({other.architecture}, {other.components} eigenfaces)",
+                "Give one of the same architecture, width, gate and number of eigenfaces",
+            )
+        self.purifier.load_state_dict(other.state_dict())
+
+    def _losses(self, attacked: Tensor, batch: Rehearsed) -> tuple[Losses, Tensor, Tensor]:
+        """The terms, the probabilities, and (b,) what is minimised."""
+        settings, twin = self.settings, self.twin
+        weights = LossWeights(settings.identity, settings.size)
+        centred = attacked - twin.mean
+        coefficients = centred @ twin.basis.T
+        with self._rounding():
+            probabilities = twin.probabilities_of(attacked, centred, coefficients).float()
+        if settings.estimator == "reinforce":
+            return self._policy(centred, coefficients, probabilities, batch, weights)
+        mask = probabilities
+        if settings.estimator == "relaxed":
+            draw = uniform(settings.seed, self.step, "mask", settings.batch, probabilities.shape[1])
+            logits = torch.logit(probabilities, eps=1e-6)
+            mask = relaxed_mask(logits, draw[self.share.rows].to(logits), settings.relaxation)
+        purified = twin.act(centred, coefficients, mask)
+        found = losses(purified, batch.clean, mask, self._embed, batch.targets, weights)
+        return found, probabilities, found.total
+
+    def _rounding(self) -> torch.autocast:
+        """bf16 for analyzer and recogniser; never for products with the basis, whose remainder it would drown."""
+        return torch.autocast(self.twin.mean.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def _embed(self, faces: Tensor) -> Tensor:
+        with self._rounding():
+            return self.twin.embed(faces).float()
+
+    def _policy(
+        self, centred: Tensor, coefficients: Tensor, probabilities: Tensor, batch: Rehearsed, weights: LossWeights
+    ) -> tuple[Losses, Tensor, Tensor]:
+        """All clones of the batch in one product with the basis; the recogniser needs no gradient here."""
+        clones, (faces, genes) = self.settings.clones, probabilities.shape
+        draw = uniform(self.settings.seed, self.step, "clones", self.settings.batch, clones, genes)
+        with torch.no_grad():
+            masks = (draw[self.share.rows].to(probabilities) < probabilities[:, None]).to(probabilities.dtype)
+            parts = (centred, coefficients, batch.clean, batch.targets)
+            repeated = [part.repeat_interleave(clones, dim=0) for part in parts]
+            purified = self.twin.act(repeated[0], repeated[1], masks.reshape(-1, genes))
+            found = losses(purified, repeated[2], masks.reshape(-1, genes), self._embed, repeated[3], weights)
+        policy = policy_loss(found.total.reshape(faces, clones), masks, probabilities, summed=self.settings.paper_exact)
+        return found, probabilities, policy
+
+    def _learning_rate(self) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / max(1, self.last))))
+        rise = min(1.0, (self.step + 1) / RISE)
+        return self.settings.learning_rate * rise * (0.01 + 0.99 * cosine)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average towards the purifier, buffers included; early on it follows faster."""
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        own = self.purifier.state_dict()
+        buffers = {name for name, _ in self.averaged.named_buffers()}
+        for name, value in self.averaged.state_dict().items():
+            if self.settings.paper_exact and name in buffers:
+                continue
+            if value.is_floating_point():
+                value.lerp_(own[name], 1 - decay)
+            else:
+                value.copy_(own[name])
+
+
+RESUMABLE = ("patience", "validate_every")
+"""Settings that may change when a run goes on: they decide about stopping, not about steps."""
+
+
+def _means(found: Losses, batch: Rehearsed) -> dict[str, float]:
+    """Mean of each term, and the mean cosine with the clean target for each kind of row."""
+    means = {name: float(getattr(found, name).detach().mean()) for name in ("total", "identity", "pixels", "size")}
+    cosine = (1 - found.identity.detach()).reshape(len(batch.kinds), -1).mean(dim=1)
+    for name, kind in _KINDS.items():
+        rows = batch.kinds == kind
+        if bool(rows.any()):
+            means[f"cosine_{name}"] = float(cosine[rows].mean())
+    return means
