@@ -8,13 +8,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ON_X86_LINUX := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo yes)
 TORCH ?= torch==2.13.0$(if $(ON_X86_LINUX),+cpu)
 
-.PHONY: help demo test test-slow test-integration lint format bench pictures wheel clean
+.PHONY: help demo demo-real test test-slow test-integration lint format bench pictures wheel clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
-demo: $(VENV)/.torch  ## run the whole journey on real faces and a real clip
+demo: $(VENV)/.demo  ## two gates under attack, one of them defended: needs no data, no camera and no torch
 	$(BIN)/immunogate demo
+
+demo-real: $(VENV)/.torch  ## the whole journey from checkpoints, on real faces and a real clip
+	$(BIN)/immunogate demo --real
 
 test: $(VENV)/.ready  ## the tests (under ten minutes)
 	$(BIN)/python -m pytest -m "not slow and not integration and not gpu"
@@ -41,7 +44,6 @@ bench: $(VENV)/.torch  ## the benchmarks, into benchmarks/results/
 	$(BIN)/python benchmarks/run_all.py
 
 pictures: $(VENV)/.torch  ## draw the picture of the README
-	$(PIP) install -q -c constraints.txt scikit-image
 	$(BIN)/python docs/pictures.py
 
 wheel: $(VENV)/.ready  ## build sdist and wheel into dist/
@@ -55,6 +57,11 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2], "immunogate needs Python 3.10 or newer"'
 	$(PYTHON) -m venv $(VENV)
 
+# The package with two portraits and what draws them; a minute, and nothing of torch.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) install -q -c constraints.txt -e '.[demo]'
+	@touch $@
+
 # The package with everything that tests need. Where torch has no CPU build for this Python, its tests are skipped.
 $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
 	@if $(PIP) install -q -c constraints.txt "$(TORCH)"; then \
@@ -65,7 +72,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
 	fi
 	@touch $@
 
-# The demo exports a bundle and can not do without torch.
+# What exports a bundle can not do without torch.
 $(VENV)/.torch: $(VENV)/.ready
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \
 	  (echo "installing the default build of torch, which can be several gigabytes" && \

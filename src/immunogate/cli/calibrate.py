@@ -7,11 +7,22 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immunogate.cli.common import FACES_HELP, add_json, identified_faces, print_json, recognise_all
+from immunogate.cli.common import (
+    FACES_HELP,
+    add_bundle,
+    add_json,
+    identified_faces,
+    opened_bundle,
+    print_json,
+    recognise_all,
+)
+from immunogate.errors import UsageError
 
 if TYPE_CHECKING:
     from immunogate.bundle import Bundle
     from immunogate.manifest import Calibration
+
+UNDEFENDED_RATE = 1e-3
 
 
 def add_parser(subparsers: Any) -> None:
@@ -24,17 +35,24 @@ def add_parser(subparsers: Any) -> None:
         description="Measure decision thresholds and the alarm limit on clean pairs of the complete defended chain, "
         "and write them into the bundle. Use people whom the gate will not be judged on.",
     )
-    threshold.add_argument("bundle", type=Path, help="the bundle to calibrate")
+    add_bundle(threshold, positional=True)
     threshold.add_argument("faces", type=Path, help=FACES_HELP)
+    threshold.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write a calibrated copy there; the shipped bundle is never changed"
+    )
     add_json(threshold)
     threshold.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, write, report."""
-    from immunogate.bundle import open_bundle
-
-    bundle = calibrate_bundle(open_bundle(arguments.bundle), arguments.faces)
+    if arguments.bundle is None and arguments.out is None:
+        raise UsageError("the shipped bundle is not changed in place", "Give --out FOLDER for a calibrated copy of it")
+    bundle = opened_bundle(arguments.bundle)
+    identified_faces(arguments.faces)  # refuse a file that will not do before anything is written
+    if arguments.out is not None:
+        bundle = copied(bundle, arguments.out)
+    bundle = calibrate_bundle(bundle, arguments.faces)
     calibration = bundle.calibration()
     if arguments.json:
         print_json(dataclasses.asdict(calibration))
@@ -43,11 +61,37 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def copied(bundle: Bundle, folder: Path) -> Bundle:
+    """A copy of a bundle, each file verified on the way.
+
+    Raises:
+        UsageError: something is at the folder already, or it can not be written.
+        BundleError: a file is missing or damaged.
+    """
+    from functools import partial
+
+    from immunogate.bundle import open_bundle, write_manifest
+    from immunogate.files import write_whole
+
+    if folder.exists():
+        raise UsageError(f"{folder} is there already", "Name a folder that is not")
+    for name in bundle.manifest.files:
+        data = bundle.read(name)
+        write_whole(folder / name, partial(Path.write_bytes, data=data))
+    write_manifest(folder, bundle.manifest)
+    return open_bundle(folder)
+
+
 def calibrate_bundle(bundle: Bundle, faces_file: Path) -> Bundle:
-    """Measure on the faces of a file and write the limits into the bundle."""
+    """Measure on the faces of a file and write the limits into the bundle.
+
+    The threshold that the recogniser would need without purification goes into the provenance: nothing decides by
+    it, but a comparison with an undefended gate needs it.
+    """
     import numpy as np
 
-    from immunogate.calib.threshold import calibrate, even_out, thin
+    from immunogate.bundle import open_bundle, write_manifest
+    from immunogate.calib.threshold import calibrate, even_out, pair_scores, thin, threshold_at
     from immunogate.files import sha256_of_file
     from immunogate.runtime.chain import open_chain
 
@@ -60,8 +104,17 @@ def calibrate_bundle(bundle: Bundle, faces_file: Path) -> Bundle:
     with open_chain(bundle) as chain:
         found = recognise_all(chain, chosen.images, "calibrating")
     people = len(np.unique(chosen.identities))
+    raw = np.concatenate([part.raw for part in found])
+    bare = threshold_at(pair_scores(raw, chosen.identities), UNDEFENDED_RATE)
+    manifest = bundle.manifest
+    stated = {name: value for name, value in manifest.provenance.items() if name != "undefended"}
+    if bare is not None:
+        recogniser = manifest.files[manifest.recogniser.file].sha256
+        stated["undefended"] = {**dataclasses.asdict(bare), "recogniser_sha256": recogniser}
+    write_manifest(bundle.folder, dataclasses.replace(manifest, provenance=stated))
+    bundle = open_bundle(bundle.folder)
     calibration = calibrate(
-        np.concatenate([part.raw for part in found]),
+        raw,
         np.concatenate([part.purified for part in found]),
         chosen.identities,
         bundle.manifest.embedding_hash(),

@@ -15,6 +15,7 @@ import numpy as np
 from immunogate.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from immunogate.bundle import Bundle
     from immunogate.faces_file import AlignedFaces
     from immunogate.runtime.chain import FaceChain, Recognised
 
@@ -27,6 +28,63 @@ FACES_HELP = "aligned faces: an .npz with images (N,112,112) uint8 and identitie
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The flag --json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """The flag --bundle, or the bundle as a word; either may be left out."""
+    words: dict[str, Any] = {"type": Path, "help": "the bundle (left out: the one that ships)"}
+    if positional:
+        parser.add_argument("bundle", nargs="?", **words)
+    else:
+        parser.add_argument("--bundle", **words)
+
+
+def opened_bundle(named: Path | None) -> Bundle:
+    """The bundle that was named, else the default one, which is said on stderr.
+
+    Raises:
+        UsageError: there is none.
+        BundleError: its manifest is damaged.
+    """
+    from immunogate.bundle import open_bundle
+    from immunogate.default_models import default_bundle
+
+    if named is not None:
+        return open_bundle(named)
+    bundle = open_bundle(default_bundle())
+    print(f"bundle: {bundle.manifest.model_id} ({bundle.folder})", file=sys.stderr)
+    return bundle
+
+
+def add_gallery(parser: argparse.ArgumentParser) -> None:
+    """The flag --gallery, which may be left out."""
+    parser.add_argument("--gallery", type=Path, help="SQLite file (left out: gallery.db in the user's data folder)")
+
+
+def chosen_gallery(named: Path | None, *, make_folder: bool = False) -> Path:
+    """The gallery that was named, else the user's own, which is said on stderr.
+
+    Args:
+        named: from the command line.
+        make_folder: make the user's folder where it is not there, for nobody else to read.
+
+    Raises:
+        UsageError: the user has no home folder, it can not be written, or nobody was enrolled yet.
+    """
+    from immunogate.places import default_gallery
+
+    if named is not None:
+        return named
+    path = default_gallery()
+    if make_folder:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{path.parent} can not be made: {error.strerror}", "Give --gallery FILE") from error
+    elif not path.is_file():
+        raise UsageError(f"there is no gallery of your own yet ({path})", "Make one: immunogate enroll FOLDER")
+    print(f"gallery: {path}", file=sys.stderr)
+    return path
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

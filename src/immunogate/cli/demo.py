@@ -1,134 +1,100 @@
-"""``immunogate demo``: the whole journey on real faces and a real clip, with the commands it runs."""
+"""``immunogate demo``: two gates watch the same walk-ups, one of them defended."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from immunogate.cli.common import add_bundle, add_json, opened_bundle, print_json, progress, step
 from immunogate.errors import UsageError
-from immunogate.files import find_data
 
-ALIGNED = "faces/lfw_dev_aligned_112.npz"
-RECOGNISER = "models/mobilefacenet_casia_112x96.pt"
-DETECTOR = "models/face_detection_yunet_2023mar.onnx"
-CLIP_OF_ONE = "video/head-pose-face-detection-male.gif"
-CLIP_OF_TWO = "video/head-pose-face-detection-female-and-male.gif"
-ENROLLED_FRAMES = (0, 10, 20, 30, 40, 50)
-PERSON = "the man"
-COMPONENTS = 1500
-SPLIT_SEED = 1
+if TYPE_CHECKING:
+    from immunogate.bundle import Bundle
+    from immunogate.demo.acts import Played
+    from immunogate.demo.gates import Limits
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "demo",
-        help="see the whole journey in two minutes",
-        description="Fit an eigenbasis, export, calibrate and verify a bundle, enroll a man from one clip and let him "
-        "through in another, where a woman beside him is denied. The project ships no models yet: the demo "
-        "uses the development data (IMMUNOGATE_DATA or ../shared/data).",
+        help="see what noise does to two gates, one of them defended",
+        description="Four acts on frames drawn from two public-domain portraits: the enrolled person and a stranger "
+        "walk up, each without and with adversarial noise, to a gate with purification and to one without. Ends "
+        "with a picture, a video and status 0 only if all acts went as they should. With --real: the whole journey "
+        "from checkpoints on real faces and a real clip, from the development data.",
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where to write (default out/demo)")
-    parser.add_argument("--fresh", action="store_true", help="make eigenbasis and bundle anew even if they are there")
+    add_bundle(parser)
+    parser.add_argument("--frames", type=int, default=72, help="of each walk-up (default 72)")
+    parser.add_argument("--no-video", action="store_true", help="write the picture only")
+    add_json(parser)
+    real = parser.add_argument_group("on real faces")
+    real.add_argument("--real", action="store_true", help="use the development data (IMMUNOGATE_DATA, ../shared/data)")
+    real.add_argument("--fresh", action="store_true", help="make eigenbasis and bundle anew even if they are there")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the journey and end with a picture."""
-    data = find_data()
-    if data is None:
-        raise UsageError(
-            "the demo needs the development data, and it is not here",
-            "Set IMMUNOGATE_DATA to its folder. Until models of its own ship, the project can not do without",
-        )
-    out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    bundle, gallery = out / "bundle", out / "gallery.db"
-    if arguments.fresh or not (bundle / "manifest.json").is_file():
-        _make_bundle(data, out)
-    _do("verify", bundle, "--faces", data / ALIGNED, "--count", "32")
-    _do("inspect", bundle)
-    gallery.unlink(missing_ok=True)
-    _write_frames(data / CLIP_OF_ONE, out / "faces" / PERSON)
-    _do("enroll", "--bundle", bundle, "--gallery", gallery, out / "faces")
-    decisions = out / "decisions.jsonl"
-    with decisions.open("w", encoding="utf-8") as stream:
-        _do(
-            *("run", "--bundle", bundle, "--gallery", gallery, "--source", data / CLIP_OF_TWO, "--json"),
-            *("--annotate", out / "annotated.mp4", "--summary", out / "summary.json"),
-            stdout=stream,
-        )
-    return _report(out, bundle, decisions)
+    """Play the acts, say what was measured, draw it."""
+    if arguments.real:
+        from immunogate.cli import demo_real
+
+        if arguments.bundle is not None or arguments.json:
+            raise UsageError("--real makes its own bundle and prints its own commands", "Leave --bundle and --json out")
+        return demo_real.run(arguments)
+    if arguments.fresh:
+        raise UsageError("--fresh belongs to --real", "Leave it out")
+    from immunogate.demo.noise import load_perturbations, noise_file
+    from immunogate.demo.verdicts import NO_LIVENESS, ONE_PHOTO, to_dict, to_text
+
+    bundle = opened_bundle(arguments.bundle)
+    manifest = bundle.manifest
+    noise = load_perturbations(noise_file(), manifest.files[manifest.recogniser.file].sha256)
+    acts, limits, name = _play(bundle, {True: noise.dodge, False: noise.impersonate}, arguments.frames)
+    if arguments.json:
+        print_json(to_dict(acts, limits, name, noise.levels()))
+    else:
+        print(to_text(acts, limits, name, noise.levels()))
+        print(f"\n{ONE_PHOTO}\n{NO_LIVENESS}\n", flush=True)
+    _write(arguments, acts, limits, name, noise.levels(), manifest.model_id)
+    return 0 if all(played.as_hoped() for played in acts) else 1
 
 
-def _make_bundle(data: Path, out: Path) -> None:
-    """Fit on some people, set thresholds on others."""
-    from immunogate.faces_file import identity_split, load_aligned_faces
+def _play(bundle: Bundle, noise: dict[bool, Any], frames: int) -> tuple[list[Played], Limits, str]:
+    """All acts; ``noise`` by whether the enrolled person is expected."""
+    from immunogate.demo.acts import ACTS, play
+    from immunogate.demo.gates import enroll, limits_of
+    from immunogate.demo.portraits import enrolled_person, stranger
+    from immunogate.demo.scene import WalkUp
+    from immunogate.runtime.chain import open_chain
 
-    faces = load_aligned_faces(data / ALIGNED)
-    assert faces.identities is not None
-    halves = identity_split(faces.identities, SPLIT_SEED, 0.3)
-    for name, mask in zip(("fit", "calibrate"), halves, strict=True):
-        _save_faces(faces.take(mask), out / f"{name}.npz")
-    _do("train", "basis", out / "fit.npz", "--components", COMPONENTS, "--out", out / "basis.npz")
-    _do(
-        *("export", "--basis", out / "basis.npz", "--recogniser", data / RECOGNISER),
-        *("--recogniser-arch", "mobilefacenet", "--detector", data / DETECTOR, "--out", out / "bundle"),
-        *("--calibrate", out / "calibrate.npz", "--overwrite"),
-    )
-
-
-def _save_faces(faces: Any, path: Path) -> None:
-    import numpy as np
-
-    from immunogate.files import write_whole
-
-    write_whole(path, lambda to: np.savez(to, images=faces.images, identities=faces.identities))
+    walks = {True: WalkUp(enrolled_person(), frames), False: WalkUp(stranger(), frames)}
+    limits = limits_of(bundle)
+    acts = []
+    with open_chain(bundle) as chain:
+        known = enroll(chain, walks[True].portrait)
+        for act in ACTS:
+            watched = partial(progress, what=f"act {act.number} of {len(ACTS)}", total=frames)
+            pieces = noise[act.expected] if act.attacked else None
+            acts.append(play(act, walks[act.expected], pieces, chain, known, limits, bundle, watched))
+    return acts, limits, known.name
 
 
-def _do(*words: object, stdout: Any = None) -> None:
-    """Show a command and run it in this process."""
-    from contextlib import redirect_stdout
+def _write(
+    arguments: argparse.Namespace, acts: list[Played], limits: Limits, name: str, levels: int, model: str
+) -> None:
+    from immunogate.demo.picture import draw
+    from immunogate.demo.verdicts import NO_LIVENESS, ONE_PHOTO
+    from immunogate.demo.video import write_video
 
-    from immunogate.cli import main
-
-    argv = [str(word) for word in words]
-    target = f" > {stdout.name}" if stdout else ""
-    print(f"\n$ immunogate {shlex.join(argv)}{target}", flush=True)
-    with redirect_stdout(stdout or sys.stdout):
-        status = main(argv)
-    if status:
-        raise UsageError(f"immunogate {argv[0]} ended with {status}")
-
-
-def _write_frames(clip: Path, folder: Path) -> None:
-    """Some frames of a clip as pictures to enroll."""
-    import cv2
-
-    from immunogate.runtime.camera import open_camera
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open_camera(str(clip)) as camera:
-        for frame in camera:
-            if frame.index in ENROLLED_FRAMES:
-                cv2.imwrite(str(folder / f"frame{frame.index:02d}.png"), frame.pixels)
-
-
-def _report(out: Path, bundle: Path, decisions: Path) -> int:
-    from immunogate.bundle import open_bundle
-    from immunogate.cli.demo_picture import draw
-
-    lines = [json.loads(line) for line in decisions.read_text(encoding="utf-8").splitlines()]
-    threshold = open_bundle(bundle).calibration().at(1e-3).threshold
-    draw(out / "annotated.mp4", lines, threshold, out / "demo.png")
-    outcomes: dict[int, set[str]] = {}
-    for line in lines:
-        outcomes.setdefault(line["track"], set()).add(line["outcome"])
-    allowed = sorted(track for track, seen in outcomes.items() if "allow" in seen)
-    print(f"\n{len(outcomes)} faces were followed; allowed: face {', '.join(map(str, allowed)) or 'none'}")
-    print(f"look at: {out / 'demo.png'}, {out / 'annotated.mp4'}, {decisions}")
-    return 0
+    picture, video = arguments.out / "demo.png", arguments.out / "demo.mp4"
+    credits = "Portraits: Eileen Collins (NASA) and Grace Hopper (U.S. Navy), both in the public domain."
+    with step("drawing"):
+        draw(acts, limits, name, levels, f"{ONE_PHOTO}\n{NO_LIVENESS}\n{credits} Bundle: {model}.", picture)
+        if not arguments.no_video:
+            write_video(acts, limits, video)
+    print(f"look at: {picture}{'' if arguments.no_video else f', {video}'}", file=sys.stderr)

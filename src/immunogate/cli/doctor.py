@@ -9,9 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from immunogate.cli.common import add_json, print_json
+from immunogate.cli.models import bundle_to_text, describe_bundle
+from immunogate.errors import UsageError
+from immunogate.places import default_gallery
 
 REQUIRED = ("numpy", "opencv-python-headless", "onnxruntime", "threadpoolctl", "tqdm")
-OPTIONAL = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train"}
+OPTIONAL = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "demo", "scikit-image": "demo"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,15 +42,18 @@ def examine() -> dict[str, Any]:
     """Versions of everything that matters here, None where it is missing."""
     import cv2
 
+    bundle = describe_bundle()
     found = {name: _version(name) for name in (*REQUIRED, *OPTIONAL)}
     found["opencv-python-headless"] = cv2.__version__  # also where OpenCV came from the system and not from a wheel
     build = cv2.getBuildInformation()
     return {
-        "ready": all(found[name] for name in REQUIRED),
+        "ready": all(found[name] for name in REQUIRED) and bundle["state"] != "damaged",
         "python": platform.python_version(),
         "machine": platform.machine(),
         "processors": len(os.sched_getaffinity(0)),
         "packages": found,
+        "bundle": bundle,
+        "gallery": _gallery(),
         "video": {name: _has(build, name) for name in ("FFMPEG", "GStreamer", "v4l/v4l2")},
     }
 
@@ -66,9 +72,21 @@ def to_text(report: dict[str, Any]) -> str:
     lines += [
         "",
         f"OpenCV reads video by: {video}",
+        bundle_to_text(report["bundle"]),
+        f"gallery   {report['gallery'] or 'none of your own yet: immunogate enroll FOLDER'}",
+        "",
         "ready to run a gate on the CPU" if report["ready"] else "NOT ready",
     ]
     return "\n".join(lines)
+
+
+def _gallery() -> str | None:
+    """The user's own gallery, where there is one."""
+    try:
+        path = default_gallery()
+    except UsageError:
+        return None
+    return str(path) if path.is_file() else None
 
 
 def _version(name: str) -> str | None:

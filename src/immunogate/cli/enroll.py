@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from immunogate.cli.common import PICTURES, add_json, pictures_of, print_json, progress
+from immunogate.cli.common import (
+    PICTURES,
+    add_bundle,
+    add_gallery,
+    add_json,
+    chosen_gallery,
+    opened_bundle,
+    pictures_of,
+    print_json,
+    progress,
+)
 from immunogate.errors import UsageError
 
 
@@ -20,8 +30,8 @@ def add_parser(subparsers: Any) -> None:
         "accepted picture is added or, after an error, none; each refused picture is named with the reason. "
         "Embeddings are kept, no photos.",
     )
-    parser.add_argument("--bundle", type=Path, required=True, help="the bundle that the gate runs")
-    parser.add_argument("--gallery", type=Path, required=True, help="SQLite file; made where it is not there")
+    add_bundle(parser)
+    add_gallery(parser)
     parser.add_argument("--person", help="whose the pictures are, where they are not in folders by person")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="FOLDER|PICTURE", help="what to enroll")
     add_json(parser)
@@ -30,23 +40,23 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Try every picture, then write all that were accepted at once."""
-    from immunogate.bundle import open_bundle
     from immunogate.runtime.chain import open_chain
     from immunogate.runtime.enroll import attempt_all
     from immunogate.runtime.gallery import Gallery
 
-    bundle = open_bundle(arguments.bundle)
+    bundle = opened_bundle(arguments.bundle)
     jobs = named_pictures(arguments.pictures, arguments.person)
     manifest = bundle.manifest
     binding = manifest.embedding_hash(), manifest.recogniser.embedding_dimension
-    if arguments.gallery.exists():
-        Gallery(arguments.gallery, *binding).close()  # refuse another bundle's gallery before the work, not after
+    path = chosen_gallery(arguments.gallery, make_folder=True)
+    if path.exists():
+        Gallery(path, *binding).close()  # refuse another bundle's gallery before the work, not after
     with open_chain(bundle) as chain:
         attempts = list(progress(attempt_all(chain, jobs), "enrolling", len(jobs)))
     samples = [attempt.sample for attempt in attempts if attempt.sample]
     added = 0
     if samples:
-        with Gallery(arguments.gallery, *binding, create=True) as gallery:
+        with Gallery(path, *binding, create=True) as gallery:
             added = gallery.enroll(samples)
     refused = [attempt for attempt in attempts if attempt.sample is None]
     for attempt in refused:
@@ -54,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     people = sorted({sample.person for sample in samples})
     if arguments.json:
         print_json({
-            "gallery": str(arguments.gallery),
+            "gallery": str(path),
             "pictures": len(jobs),
             "added": added,
             "already_there": len(samples) - added,
@@ -62,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             "refused": [{"picture": str(a.picture), "person": a.person, "reason": a.reason} for a in refused],
         })  # fmt: skip
     else:
-        print(f"{arguments.gallery}: {added} pictures of {len(people)} people added, "
+        print(f"{path}: {added} pictures of {len(people)} people added, "
               f"{len(samples) - added} were there already, {len(refused)} refused")  # fmt: skip
     return 0 if samples else 1
 

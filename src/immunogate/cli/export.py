@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from immunogate.cli.common import FACES_HELP, add_json, identified_faces, print_json, step
+from immunogate.errors import InputError
 
+LARGEST_NOTES = 1 << 20
 RECOGNISERS_HELP = "see immunogate.networks.recognisers; for example mobilefacenet, irse50, ir50, iresnet50"
 
 
@@ -23,9 +25,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--recogniser", type=Path, required=True, help="checkpoint (a torch state dict)")
     parser.add_argument("--recogniser-arch", required=True, metavar="NAME", help=RECOGNISERS_HELP)
     parser.add_argument("--detector", type=Path, required=True, help="YuNet ONNX file")
-    parser.add_argument("--purifier", type=Path, help="checkpoint with encoder and pca_layer; without it mode is fixed")
     parser.add_argument(
-        "--temperature", type=float, default=1.0, help="of the purifier's memory (default 1, as published)"
+        "--purifier", type=Path, help="checkpoint as training saved it, or a public one; without it mode is fixed"
+    )
+    parser.add_argument(
+        "--temperature", type=float, help="of the purifier's memory (default the checkpoint's, or 1, as published)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the networks (default fp32)")
@@ -43,6 +47,7 @@ def add_parser(subparsers: Any) -> None:
         "--license", default="not stated", help="of the weights, for manifest and model card (default: not stated)"
     )
     parser.add_argument("--calibrate", type=Path, metavar="FACES", help=f"measure thresholds on {FACES_HELP}")
+    parser.add_argument("--notes", type=Path, help="Markdown to end the model card with, such as measured quality")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that stands at --out")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -65,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.seed,
         arguments.license,
         arguments.overwrite,
+        _notes(arguments.notes),
     )
     if arguments.calibrate:
         identified_faces(arguments.calibrate)  # refuse a file that will not do before the work, not after
@@ -92,6 +98,17 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"next: immunogate verify {arguments.out}; immunogate enroll --bundle {arguments.out} --gallery g.db FOLDER",
           file=sys.stderr)  # fmt: skip
     return 0
+
+
+def _notes(path: Path | None) -> str:
+    from immunogate.files import read_bytes
+
+    if path is None:
+        return ""
+    try:
+        return read_bytes(path, LARGEST_NOTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8", "Save it as Markdown in UTF-8") from error
 
 
 def _provisional(bundle: Any) -> Any:

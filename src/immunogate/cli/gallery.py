@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immunogate.cli.common import add_json, print_json
+from immunogate.cli.common import add_gallery, add_json, chosen_gallery, print_json
 
 if TYPE_CHECKING:
     from immunogate.runtime.gallery import Sample
@@ -23,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
         "export", help="write all embeddings", description="Print all embeddings as JSON. They are biometric data."
     )
     for part, run in ((listing, run_list), (remove, run_remove), (export, run_export)):
-        part.add_argument("--gallery", type=Path, required=True, help="SQLite file")
+        add_gallery(part)
         part.set_defaults(run=run)
     remove.add_argument("person", help="name as listed")
     add_json(listing)
@@ -33,7 +32,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     """Who is enrolled, with how many pictures, since when."""
     from immunogate.runtime.gallery import Gallery
 
-    with Gallery(arguments.gallery) as gallery:
+    with Gallery(chosen_gallery(arguments.gallery)) as gallery:
         people = gallery.people()
     if arguments.json:
         print_json([{"person": p.name, "embeddings": p.embeddings, "enrolled_at": _iso(p.enrolled_at)} for p in people])
@@ -49,7 +48,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
     """Forget a person."""
     from immunogate.runtime.gallery import Gallery
 
-    with Gallery(arguments.gallery) as gallery:
+    with Gallery(chosen_gallery(arguments.gallery)) as gallery:
         count = gallery.remove(arguments.person)
     print(f"{arguments.person} removed ({count} pictures)")
     return 0
@@ -59,7 +58,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     """All embeddings as JSON on stdout."""
     from immunogate.runtime.gallery import Gallery
 
-    with Gallery(arguments.gallery) as gallery:
+    with Gallery(chosen_gallery(arguments.gallery)) as gallery:
         samples = gallery.samples()
     print_json([_plain(sample) for sample in samples])
     return 0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immunogate.cli.common import add_json, print_json
+from immunogate.cli.common import add_bundle, add_json, opened_bundle, print_json
 
 if TYPE_CHECKING:
     from immunogate.bundle import Bundle
@@ -18,16 +17,14 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "inspect", help="show a bundle", description="Show what a bundle holds, and verify the hash of every file."
     )
-    parser.add_argument("bundle", type=Path, help="the bundle")
+    add_bundle(parser, positional=True)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify and print."""
-    from immunogate.bundle import open_bundle
-
-    bundle = open_bundle(arguments.bundle)
+    bundle = opened_bundle(arguments.bundle)
     bundle.check()
     if arguments.json:
         derived = {"sha256": bundle.sha256, "embedding_hash": bundle.manifest.embedding_hash()}

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from immunogate.cli.common import add_bundle, add_gallery, chosen_gallery, opened_bundle
 from immunogate.cli.interrupt import StopRequest
 from immunogate.errors import UsageError
 
@@ -38,8 +39,8 @@ def add_parser(subparsers: Any) -> None:
         description="Detect, align, purify, recognise, match and decide. Decisions go to stdout, one line each; a "
         "summary follows. Ctrl-C ends cleanly. A gate needs liveness detection beside this: purification is none.",
     )
-    parser.add_argument("--bundle", type=Path, required=True, help="the bundle")
-    parser.add_argument("--gallery", type=Path, required=True, help="the gallery, see immunogate enroll")
+    add_bundle(parser)
+    add_gallery(parser)
     parser.add_argument("--source", required=True, help=SOURCES)
     parser.add_argument("--json", action="store_true", help="one JSON line a decision; the summary goes to stderr")
     parser.add_argument(
@@ -85,7 +86,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Open everything, stream, summarise."""
-    from immunogate.bundle import open_bundle
     from immunogate.runtime.annotate import VideoSink
     from immunogate.runtime.camera import open_camera
     from immunogate.runtime.chain import antibody_settings, open_chain
@@ -95,13 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.max_frames is not None and arguments.max_frames < 1:
         raise UsageError(f"--max-frames must be at least 1, got {arguments.max_frames}")
-    bundle = open_bundle(arguments.bundle)
+    bundle = opened_bundle(arguments.bundle)
     antibody_settings(bundle.manifest.purifier, arguments.mode, arguments.seed)  # an unknown mode is named first
     policy = policy_for(bundle, arguments)
-    with Gallery(arguments.gallery, bundle.manifest.embedding_hash()) as gallery:
+    path = chosen_gallery(arguments.gallery)
+    with Gallery(path, bundle.manifest.embedding_hash()) as gallery:
         templates = gallery.templates()
     if not templates.names:
-        print(f"warning: nobody is enrolled in {arguments.gallery}: every face will be denied", file=sys.stderr)
+        print(f"warning: nobody is enrolled in {path}: every face will be denied", file=sys.stderr)
     with ExitStack() as stack:
         chain = stack.enter_context(
             open_chain(

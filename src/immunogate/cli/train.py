@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from immunogate.cli import train_default_bundle, train_demo_attacks, train_detector, train_purifier, train_recogniser
 from immunogate.cli.common import add_json, pictures_of, print_json, progress, step
 from immunogate.errors import InputError, UsageError
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command and its parts."""
-    parser = subparsers.add_parser("train", help="fit an eigenbasis", description="Learn from faces.")
+    parser = subparsers.add_parser(
+        "train", help="learn eigenbasis and networks from faces", description="Learn from faces."
+    )
     parts = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     basis = parts.add_parser(
         "basis",
@@ -34,10 +37,16 @@ def add_parser(subparsers: Any) -> None:
         default="float32",
         help="of the eigenfaces (default float32)",
     )
+    basis.add_argument(
+        "--copies", type=int, default=0, help="add so many jittered copies of each face (default 0; needs torch)"
+    )
+    basis.add_argument("--seed", type=int, default=0, help="of the jitter (default 0)")
     basis.add_argument("--picture", type=Path, help="where to draw mean, eigenfaces and energy (default beside --out)")
     basis.add_argument("--no-picture", action="store_true", help="draw nothing")
     add_json(basis)
     basis.set_defaults(run=run_basis)
+    for part in (train_purifier, train_recogniser, train_detector, train_default_bundle, train_demo_attacks):
+        part.add_parser(parts)
 
 
 def run_basis(arguments: argparse.Namespace) -> int:
@@ -48,6 +57,8 @@ def run_basis(arguments: argparse.Namespace) -> int:
     if arguments.out.suffix != ".npz":
         raise UsageError(f"--out must end in .npz, got {arguments.out.name!r}")
     images = _images(arguments)
+    if arguments.copies:
+        images = _with_copies(images, arguments.copies, arguments.seed)
     with step(f"fitting {arguments.components} eigenfaces of {len(images)} faces"):
         basis = fit_eigenbasis(images, arguments.components)
     save_basis(arguments.out, basis, arguments.storage)
@@ -80,6 +91,23 @@ def _images(arguments: argparse.Namespace) -> Pixels:
     if arguments.detector is None:
         raise UsageError("a folder of photos needs --detector", "Give the YuNet ONNX file, or an .npz of aligned faces")
     return _aligned_from_folder(arguments.faces, arguments.detector)
+
+
+def _with_copies(images: Pixels, copies: int, seed: int) -> Pixels:
+    """The faces and, after them, jittered copies: eigenfaces of few faces then fit others nearly as well."""
+    import numpy as np
+    import torch
+
+    from immunogate.faces_file import faces_from_pixels
+    from immunogate.training.augment import jittered
+
+    if copies < 0:
+        raise UsageError(f"--copies must be 0 or more, got {copies}")
+    faces = torch.from_numpy(faces_from_pixels(images))
+    made = [
+        jittered(faces, seed, copy, 1.0).add(1).mul(127.5).round().to(torch.uint8).numpy() for copy in range(copies)
+    ]
+    return np.concatenate([images, *(copy.reshape(images.shape) for copy in made)])
 
 
 def _aligned_from_folder(folder: Path, detector_path: Path) -> Pixels:

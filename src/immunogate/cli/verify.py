@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immunogate.cli.common import FACES_HELP, add_json, print_json, step
+from immunogate.cli.common import FACES_HELP, add_bundle, add_json, opened_bundle, print_json, step
 from immunogate.errors import ImmunogateError, UsageError
 from immunogate.files import find_data
 
@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         description="Compare torch, ONNX Runtime and NumPy output by output on real faces; fails past stated limits. "
         "Checkpoints are found by their hash where they were exported; elsewhere name them.",
     )
-    parser.add_argument("bundle", type=Path, help="the bundle")
+    add_bundle(parser, positional=True)
     parser.add_argument("--faces", type=Path, help=f"{FACES_HELP} (default: the development data)")
     parser.add_argument("--basis", type=Path, help="the eigenbasis the bundle was exported from")
     parser.add_argument("--recogniser", type=Path, help="the recogniser's checkpoint")
@@ -42,11 +42,10 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare and report; exit status 1 where a limit is passed."""
     from immunogate.basis import basis_from_bytes
-    from immunogate.bundle import open_bundle
     from immunogate.export.verify import table, verify
     from immunogate.runtime.chain import open_chain
 
-    bundle = open_bundle(arguments.bundle)
+    bundle = opened_bundle(arguments.bundle)
     bundle.check()
     twin = _twin(bundle, arguments)
     crops = _crops(arguments)

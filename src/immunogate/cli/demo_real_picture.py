@@ -1,4 +1,4 @@
-"""The picture at the end of the demo: a frame of the annotated video, and the similarity of each face over time."""
+"""The picture of the demo on real faces: a frame of the annotated video, and the similarity of each face over time."""
 
 from __future__ import annotations
 
