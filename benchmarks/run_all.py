@@ -27,6 +27,10 @@ BENCHMARKS = {
     "bench_basis": "bench_basis",
     "bench_pipeline": "bench_pipeline",
     "bench_alignment": "bench_alignment",
+    "bench_detector": "bench_detector",
+    "bench_recogniser": "bench_recogniser",
+    "bench_default_bundle": "bench_default_bundle",
+    "bench_training": "bench_training",
     "verification": "verification_mobilefacenet_lfw_dev",
 }
 """Scripts and the documents they write."""

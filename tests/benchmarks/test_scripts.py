@@ -21,7 +21,7 @@ RunScript = Callable[..., dict[str, Any]]
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_says_what_it_measures(script: str) -> None:
     path = ROOT / "benchmarks" / f"{script}.py"
-    if script in ("verification",):
+    if script in ("verification", "bench_training"):
         pytest.importorskip("torch")
     ran = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
@@ -110,3 +110,13 @@ def test_provisional_limits_are_read_back(data_dir: Path, tmp_path: Path, monkey
     assert set(entry) == set(like)
     assert entry["recogniser_sha256"] == like["recogniser_sha256"]
     assert set(entry["thresholds"][0]) == set(like["thresholds"][0])
+
+
+def test_default_bundle(run_script: RunScript) -> None:
+    pytest.importorskip("skimage")
+    measured = run_script("bench_default_bundle")["measured"]
+    assert measured["frames"] == 24
+    frame = measured["every_face_in_every_frame"]["frame_ms"]
+    assert 0 < frame["p50"] <= frame["p99"]
+    assert sum(measured["every_face_in_every_frame"]["outcomes"].values()) >= 20
+    assert 0 < measured["bundle"]["bytes"] <= 25e6

@@ -62,7 +62,14 @@ class _Sheet:
     main: int
 
 
-def lay(material: LabelledPhotos, size: int, place: Place, heads_only: float, generator: np.random.Generator) -> Layer:
+def lay(
+    material: LabelledPhotos,
+    size: int,
+    place: Place,
+    heads_only: float,
+    generator: np.random.Generator,
+    strength: float = 1.0,
+) -> Layer:
     """A random photo with a sure face, that face at this place.
 
     Args:
@@ -71,11 +78,12 @@ def lay(material: LabelledPhotos, size: int, place: Place, heads_only: float, ge
         place: of the face.
         heads_only: how often only the head is cut out, in [0, 1].
         generator: of all draws.
+        strength: how often heads are turned and tilted, in [0, 1].
     """
     sheet = _chosen(material, generator)
-    if chance(generator, 0.4):
+    if chance(generator, 0.4 * strength):
         _turn_head(sheet, generator)
-    matrix = _placing(sheet.boxes[sheet.main], place, generator)
+    matrix = _placing(sheet.boxes[sheet.main], place, generator, strength)
     covering = _head(sheet, generator) if chance(generator, heads_only) else _whole(sheet, generator)
     picture, mask = _warped(sheet.photo, matrix, size), _warped(covering, matrix, size)
     boxes, points = moved_boxes(sheet.boxes, matrix), moved_points(sheet.points, matrix)
@@ -127,9 +135,9 @@ def _turn_head(sheet: _Sheet, generator: np.random.Generator) -> None:
     sheet.boxes = np.stack([moved[:, 5, 0], moved[:, 7, 1], moved[:, 6, 0], moved[:, 8, 1]], axis=1)
 
 
-def _placing(box: Floats, place: Place, generator: np.random.Generator) -> Matrix:
+def _placing(box: Floats, place: Place, generator: np.random.Generator, strength: float) -> Matrix:
     """Scale the box to the side wanted, stretch, shear and rotate about its middle, and move that to its place."""
-    tilted = chance(generator, 0.3)
+    tilted = chance(generator, 0.3 * strength)
     degrees = generator.uniform(-LARGEST_TILT, LARGEST_TILT) if tilted else generator.normal(0, 7)
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     stretch = float(np.exp(generator.normal(0, 0.08)))

@@ -9,21 +9,24 @@ from immunogate.structs import Floats, Pixels
 from immunogate.training.detector.draws import chance
 
 
-def seen_by_a_camera(picture: Pixels, generator: np.random.Generator) -> Pixels:
-    """A grey picture (H, W) uint8 as some camera would have delivered it: a new one of the same size."""
+def seen_by_a_camera(picture: Pixels, generator: np.random.Generator, strength: float = 1.0) -> Pixels:
+    """A grey picture (H, W) uint8 as some camera would have delivered it: a new one of the same size.
+
+    ``strength`` in [0, 1] says how often each fault comes.
+    """
     values = picture.astype(np.float32)
-    if chance(generator, 0.35):
+    if chance(generator, 0.35 * strength):
         values *= _uneven_light(picture.shape, generator)
-    if chance(generator, 0.7):
+    if chance(generator, 0.7 * strength):
         values = _toned(values, generator)
-    if chance(generator, 0.45):
+    if chance(generator, 0.45 * strength):
         values = _blurred(values, generator)
-    if chance(generator, 0.2):
+    if chance(generator, 0.2 * strength):
         values = _coarse(values, generator)
-    if chance(generator, 0.45):
+    if chance(generator, 0.45 * strength):
         values += generator.standard_normal(values.shape, np.float32) * np.float32(generator.uniform(1, 14))
     result = values.clip(0, 255).astype(np.uint8)
-    if chance(generator, 0.35):
+    if chance(generator, 0.35 * strength):
         result = _through_jpeg(result, generator)
     return result
 

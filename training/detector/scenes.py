@@ -56,7 +56,13 @@ class _Canvas:
     sure: npt.NDArray[np.bool_]
 
 
-def scene(material: LabelledPhotos, size: int, settings: DetectorSettings, generator: np.random.Generator) -> Scene:
+def scene(
+    material: LabelledPhotos,
+    size: int,
+    settings: DetectorSettings,
+    generator: np.random.Generator,
+    strength: float = 1.0,
+) -> Scene:
     """One scene with all its faces.
 
     Args:
@@ -64,6 +70,8 @@ def scene(material: LabelledPhotos, size: int, settings: DetectorSettings, gener
         size: S, side of the scene in pixels.
         settings: sizes of faces.
         generator: of all draws.
+        strength: how often faces are tilted, turned, hidden and spoilt, in [0, 1]; the less often, the more often
+            there is but one.
     """
     canvas = _Canvas(
         background(material, size, generator).astype(np.float32),
@@ -74,17 +82,17 @@ def scene(material: LabelledPhotos, size: int, settings: DetectorSettings, gener
     )
     kind = generator.random()
     if kind >= EMPTY:
-        single = kind < EMPTY + SINGLE
+        single = kind < EMPTY + SINGLE + (1 - strength) * SINGLE
         largest = min(settings.largest_face, size if single else 0.6 * size)
         small = settings.least_face * (2.5 if chance(generator, 0.7) else 1)
         least = max(small, LARGE * largest) if single else small
         for _ in range(1 if single else int(generator.integers(3, MOST_LAYERS + 1))):
             place = _free_place(canvas, size, (least, largest), generator)
             if place is not None:
-                _put(canvas, lay(material, size, place, 0.25 if single else 0.45, generator))
-    if len(canvas.boxes) and chance(generator, 0.3):
+                _put(canvas, lay(material, size, place, 0.25 if single else 0.45, generator, strength))
+    if len(canvas.boxes) and chance(generator, 0.3 * strength):
         _hide_a_part(canvas, material, generator)
-    return _finished(canvas, settings, generator)
+    return _finished(canvas, settings, generator, strength)
 
 
 def _free_place(
@@ -155,14 +163,16 @@ def _hide_a_part(canvas: _Canvas, material: LabelledPhotos, generator: np.random
     canvas.picture[top:bottom, left:right] = fill[: bottom - top, : right - left]
 
 
-def _finished(canvas: _Canvas, settings: DetectorSettings, generator: np.random.Generator) -> Scene:
+def _finished(canvas: _Canvas, settings: DetectorSettings, generator: np.random.Generator, strength: float) -> Scene:
     large = sizes(canvas.boxes) >= settings.least_face
     faces = canvas.sure & large & (canvas.visible >= WHOLE)
     ignored = ~faces & (canvas.visible > PARTLY)
     picture = canvas.picture.clip(0, 255).astype(np.uint8)
     if chance(generator, 0.12):
         _pad(picture, canvas.boxes[faces], generator)
-    return Scene(seen_by_a_camera(picture, generator), canvas.boxes[faces], canvas.points[faces], canvas.boxes[ignored])
+    return Scene(
+        seen_by_a_camera(picture, generator, strength), canvas.boxes[faces], canvas.points[faces], canvas.boxes[ignored]
+    )
 
 
 def _pad(picture: Pixels, faces: Floats, generator: np.random.Generator) -> None:

@@ -15,12 +15,16 @@ class DetectorSettings:
 
     Attributes:
         seed: of every draw.
-        steps: optimiser steps.
+        steps: optimiser steps of the main part.
+        finish: steps of the second part, as a share of those of the first.
+        finish_rate: share of the highest rate with which the second part begins.
+        finish_strength: how often scenes of the second part are tilted, turned, hidden and spoilt, as a share of how
+            often those of the first part are: the last steps are spent on what a gate mostly sees.
         batch: scenes of the first size in a step; of the others as many as have about as many pixels, at least three.
         sizes: sides of scenes in pixels, multiples of 32; the steps take them in turn. Small scenes are cheap, large
             ones hold large faces.
         rate: learning rate at its highest, after the warm-up.
-        last_rate: share of it at the end of the cosine.
+        last_rate: share of it at the end of the first part's cosine.
         warmup: steps in which the rate rises.
         boost: the rate of the kernels that mix channels, in multiples of that; see `EvenedMomentum`.
         decay: weight decay of those.
@@ -39,6 +43,9 @@ class DetectorSettings:
 
     seed: int = 1
     steps: int = 20_000
+    finish: float = 0.4
+    finish_rate: float = 0.35
+    finish_strength: float = 0.5
     batch: int = 8
     sizes: tuple[int, ...] = (192, 192, 192, 320)
     rate: float = 4e-3
@@ -74,6 +81,15 @@ class DetectorSettings:
                 f"{self.largest_face} and {self.sizes}"
             )
 
+    @property
+    def all_steps(self) -> int:
+        """Optimiser steps of both parts."""
+        return self.steps + round(self.finish * self.steps)
+
+    def strength_of(self, step: int) -> float:
+        """How much is done to the scenes of a step (from 0), 1 in the first part."""
+        return 1.0 if step < self.steps else self.finish_strength
+
     def size_of(self, step: int) -> int:
         """Side of the scenes of a step (from 0), in pixels."""
         return self.sizes[step % len(self.sizes)]
@@ -91,6 +107,9 @@ _RANGES = (
     ("batch", 1, 4096),
     ("rate", 1e-9, 1),
     ("last_rate", 0, 1),
+    ("finish", 0, 100),
+    ("finish_rate", 0, 1),
+    ("finish_strength", 0, 1),
     ("boost", 1e-6, 1e6),
     ("average", 0, 0.999999),
     ("clip", 1e-6, math.inf),

@@ -103,11 +103,11 @@ class Trainer:
             ImmunogateError: the loss is not finite any more; the last checkpoint stays.
             UsageError: the checkpoint can not be written.
         """
-        while self.step < self._settings.steps:
+        while self.step < self._settings.all_steps:
             parts = self._learn(self._scenes(self._material, self.step, "scene"))
             self.step += 1
             checked = None
-            if self.step % self._settings.save_every == 0 or self.step == self._settings.steps:
+            if self.step % self._settings.save_every == 0 or self.step == self._settings.all_steps:
                 checked = self._checked()
                 self._save()
             yield Report(self.step, *parts, checked)
@@ -155,7 +155,8 @@ class Trainer:
     def _scenes(self, photos: LabelledPhotos, step: int, purpose: str) -> list[Scene]:
         settings, size = self._settings, self._settings.size_of(step)
         generators = draw(settings.seed, step, purpose).spawn(settings.batch_of(step))
-        return [scene(photos, size, settings, generator) for generator in generators]
+        strength = settings.strength_of(step)
+        return [scene(photos, size, settings, generator, strength) for generator in generators]
 
     def _losses(self, network: FaceDetector, scenes: list[Scene]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         grid = self._grids[scenes[0].picture.shape[0]]
@@ -198,7 +199,10 @@ class Trainer:
 
 
 def _share_of_rate(step: int, settings: DetectorSettings) -> float:
-    """Linear warm-up, then half a cosine from 1 down to ``last_rate``."""
+    """Linear warm-up, half a cosine from 1 down to ``last_rate``, and another one in the second part, down to 0."""
+    if step >= settings.steps:
+        done = (step - settings.steps) / (settings.all_steps - settings.steps)
+        return settings.finish_rate * (1 + math.cos(math.pi * done)) / 2
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)

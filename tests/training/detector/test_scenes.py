@@ -19,7 +19,7 @@ SETTINGS = DetectorSettings()
 @pytest.fixture
 def plain_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tones, noise and bars, so that pixels say where faces lie."""
-    monkeypatch.setattr(scenes, "seen_by_a_camera", lambda picture, generator: picture)
+    monkeypatch.setattr(scenes, "seen_by_a_camera", lambda picture, generator, strength: picture)
     monkeypatch.setattr(scenes, "_hide_a_part", lambda canvas, material, generator: None)
 
 
@@ -111,6 +111,18 @@ def test_cut_and_covered_faces_are_ignored(material: LabelledPhotos, monkeypatch
     made = [scenes.scene(material, 128, SETTINGS, draw(8, step, "scene")) for step in range(40)]
     assert sum(len(one.boxes) for one in made) == 0
     assert sum(len(one.ignored) > 0 for one in made) > 25
+
+
+def test_milder_scenes_are_less_tilted(material: LabelledPhotos) -> None:
+    def tilts(strength: float) -> float:
+        places = [lay(material, 96, Place(48, 48, 40), 0.5, draw(11, i, "tilt"), strength) for i in range(80)]
+        eyes = [layer.points[0, 1] - layer.points[0, 0] for layer in places]
+        return float(np.mean([abs(np.degrees(np.arctan2(*eye[::-1]))) > 15 for eye in eyes]))
+
+    assert tilts(0) < 0.1 < 0.15 < tilts(1)
+    assert all(
+        (seen_by_a_camera(np.full((8, 8), 99, np.uint8), draw(12, i, "camera"), 0) == 99).all() for i in range(9)
+    )
 
 
 def test_padding_hides_no_face() -> None:

@@ -22,7 +22,7 @@ from immunogate.training.detector.trainer import Report, Trainer
 
 pytestmark = pytest.mark.torch
 
-SETTINGS = DetectorSettings(steps=6, batch=4, sizes=(64, 96), warmup=2, save_every=3, seed=5)
+SETTINGS = DetectorSettings(steps=4, finish=0.5, batch=4, sizes=(64, 96), warmup=2, save_every=3, seed=5)
 CPU = torch.device("cpu")
 
 
@@ -72,7 +72,7 @@ def test_another_seed_gives_other_weights(material: LabelledPhotos, tmp_path: Pa
 
 
 def test_the_loss_falls(material: LabelledPhotos, tmp_path: Path) -> None:
-    settings = DetectorSettings(steps=30, batch=6, sizes=(64,), warmup=5, save_every=30)
+    settings = DetectorSettings(steps=30, finish=0, batch=6, sizes=(64,), warmup=5, save_every=30)
     totals = [report.total for report in trainer_of(material, tmp_path / "a.pt", settings).run()]
     assert np.mean(totals[-8:]) < 0.75 * np.mean(totals[:8])
 
@@ -121,12 +121,21 @@ def test_photos_without_a_sure_face_are_refused(material: LabelledPhotos, tmp_pa
 
 
 def test_the_rate_rises_then_falls_to_its_last_share() -> None:
-    settings = DetectorSettings(steps=100, warmup=10, last_rate=0.1)
+    settings = DetectorSettings(steps=100, warmup=10, last_rate=0.1, finish=0.2, finish_rate=0.5)
     shares = [module._share_of_rate(step, settings) for step in range(100)]
     assert shares[0] == pytest.approx(0.1)
     assert max(shares) == shares[9] == shares[10] == pytest.approx(1)
     assert shares[-1] == pytest.approx(0.1, abs=0.01)
     assert all(a > b for a, b in pairwise(shares[10:]))
+
+
+def test_the_second_part_begins_anew_and_ends_at_nothing() -> None:
+    settings = DetectorSettings(steps=100, finish=0.2, finish_rate=0.5, finish_strength=0.25)
+    shares = [module._share_of_rate(step, settings) for step in range(100, settings.all_steps)]
+    assert len(shares) == 20
+    assert shares[0] == 0.5
+    assert shares[-1] < 0.01
+    assert [settings.strength_of(step) for step in (0, 99, 100, 119)] == [1, 1, 0.25, 0.25]
 
 
 def test_draws_differ_by_each_of_what_they_depend_on() -> None:
@@ -154,6 +163,8 @@ def test_a_report_is_plain_data() -> None:
         ("least_face", 70.0),
         ("largest_face", 20.0),
         ("seed", -1),
+        ("finish", -0.1),
+        ("finish_strength", 2.0),
     ],
 )
 def test_settings_out_of_range_are_named(name: str, value: Any) -> None:

@@ -94,8 +94,8 @@ def test_projections_fit_the_students_maps(begin: Begin, teacher: Teacher, made_
 
 def test_a_student_learns(begin: Begin) -> None:
     trainer = begin(steps=30, block=1, reuse=30, batch=8, mixed=0.0, learning_rate=2e-3)
-    found = [trainer.take_step() for _ in range(24)]
-    assert found[-1]["distance"] < 0.6 * found[0]["distance"]
+    found = [trainer.take_step() for _ in range(16)]
+    assert found[-1]["distance"] < 0.75 * found[0]["distance"]
     assert found[-1]["hints"] < 0.8 * found[0]["hints"]
 
 
