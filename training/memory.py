@@ -15,7 +15,8 @@ def keep_freed_memory() -> bool:
     """Ask the C library not to give large blocks back to the system; whether it took the wish.
 
     A step allocates and frees the same few hundred megabytes of feature maps. By default glibc maps and unmaps each,
-    and the system zeroes every page anew. The process then keeps its peak memory to its end, which is why only trainings ask for it. Other C libraries and systems are left alone.
+    and the system zeroes every page anew. The process then keeps its peak memory to its end, which is why only
+    trainings ask for it. Other C libraries and systems are left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -37,6 +37,11 @@ def add_parser(parts: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made on the way")
     parser.add_argument("--bundle", type=Path, help="where to write the bundle (default OUT/bundle)")
     parser.add_argument("--notes", type=Path, help="Markdown of measured quality for the model card")
+    parser.add_argument(
+        "--with-purifier",
+        action="store_true",
+        help="train the purifier too and put it into the bundle; else the leading eigenfaces are kept (mode fixed)",
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of each training (default 2)")
     parser.set_defaults(run=run)
 
@@ -61,12 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
         do_command("train", "detector", "--out", out / "detector.pt", "--onnx", out / "detector.onnx", *threads)
     if not recogniser.is_file():
         _recogniser(data, out, recogniser, threads)
-    _purifier(out, basis, recogniser, threads)
+    purifier = out / "purifier" / "purifier.pt"
+    if arguments.with_purifier:
+        _purifier(out, basis, recogniser, threads)
     bundle = arguments.bundle or out / "bundle"
     do_command(
         *("export", "--basis", basis, "--basis-storage", "int8", "--recogniser", recogniser),
         *("--recogniser-arch", "gateface", "--detector", out / "detector.onnx"),
-        *("--purifier", out / "purifier" / "purifier.pt", "--out", bundle, "--license", LICENSE),
+        *("--out", bundle, "--license", LICENSE, *(("--purifier", purifier) if arguments.with_purifier else ())),
         *("--calibrate", out / "calibrate.npz", "--overwrite"),
         *(("--notes", arguments.notes) if arguments.notes else ()),
     )
