@@ -134,7 +134,7 @@ def test_a_run_is_not_overwritten_and_goes_on_with_resume(train: Command, tmp_pa
     train().refused(2, "holds a training run", "--resume", "another --out")
     after = state(tmp_path / "run" / "checkpoint.pt")["purifier"]
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    train("--resume", "--learning-rate", 0.5).refused(2, "trained with learning_rate = 0.001, now it is 0.5")
+    train("--resume", "--learning-rate", 0.5).refused(2, "trained with learning_rate = 0.002, now it is 0.5")
     train("--resume", steps=6).refused(2, "trained with steps = 4, now it is 6")
     done = train("--resume", "--json")
     assert (done.status, json.loads(done.out)["steps"]) == (0, 4)
