@@ -152,7 +152,8 @@ class Damaged:
     """A network with one output replaced."""
 
     def __init__(self, inner: Any, output: str, value: float) -> None:
-        self.inner, self.output, self.value, self.name = inner, output, value, "damaged"
+        self.inner, self.output, self.value = inner, output, value
+        self.name, self.input_name = "damaged", inner.input_name
 
     def run(self, batch: Any) -> dict[str, Any]:
         outputs: dict[str, Any] = self.inner.run(batch)
