@@ -52,7 +52,7 @@ def add_parser(parts: Any) -> None:
     parser.add_argument("--teacher", type=Path, help=f"YuNet ONNX file (default: {TEACHER} of the same)")
     parser.add_argument("--out", type=Path, required=True, help="where to write the weights, detector.pt")
     parser.add_argument("--onnx", type=Path, help="where to write the detector that the gate runs, detector.onnx")
-    parser.add_argument("--steps", type=int, help="optimiser steps (default 20000), and 0.4 times as many to finish")
+    parser.add_argument("--steps", type=int, help="optimiser steps (default 20000)")
     parser.add_argument("--batch", type=int, help="scenes in a step (default 8)")
     parser.add_argument("--seed", type=int, help="of every draw (default 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the training (default 1)")
