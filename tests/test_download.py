@@ -15,7 +15,7 @@ import pytest
 
 from immunogate.download import DownloadError, Patience, copy_from, fetch
 from immunogate.errors import UsageError
-from immunogate.recipes import RECIPES, Recipe, is_safe
+from immunogate.recipes import Recipe, is_safe
 
 CONTENT = bytes(range(256)) * 1200
 OTHER = CONTENT[::-1]
@@ -392,18 +392,3 @@ def test_only_https_and_this_machine_are_safe(url: str, safe: bool) -> None:
     if not safe:
         with pytest.raises(ValueError, match="https"):
             _recipe(url)
-
-
-def test_the_recipes_are_pinned() -> None:
-    for recipe in RECIPES.values():
-        assert recipe.url.startswith("https://")
-        assert "/main/" not in recipe.url
-        assert "/master/" not in recipe.url
-        assert recipe.url.endswith(recipe.file)
-
-
-@pytest.mark.data
-def test_the_recipe_of_yunet_is_the_file_of_the_development_data(data_dir: Path, tmp_path: Path) -> None:
-    recipe = RECIPES["yunet"]
-    path, _ = copy_from(recipe, data_dir / "models" / recipe.file, tmp_path)
-    assert path.stat().st_size == recipe.bytes

@@ -19,10 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from immunogate.errors import UsageError
+from immunogate.networks.attacks import Embed
 from immunogate.structs import CROP_SIZE, Floats, Pixels, expect_shape
-
-Embed = Callable[[Tensor], Tensor]
-"""(B, D) faces in [-1, 1] to (B, E) embeddings of any length above 0, differentiable."""
 
 Matrices = npt.NDArray[np.float64]
 Noise = npt.NDArray[np.int8]

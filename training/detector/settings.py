@@ -16,8 +16,8 @@ class DetectorSettings:
     Attributes:
         seed: of every draw.
         steps: optimiser steps of the main part.
-        finish: steps of a second part, as a share of those of the first. On people to choose by, 0.4 brought the points
-            of large faces from 4.6 to 3.8 % of the eyes' distance and lost one face in a hundred: not by default.
+        finish: steps of a second part, as a share of those of the first. It brings the points of large
+            faces nearer and loses some faces: not by default.
         finish_rate: share of the highest rate with which the second part begins.
         finish_strength: how often scenes of the second part are tilted, turned, hidden and spoilt, as a share of how
             often those of the first part are: the last steps are spent on what a gate mostly sees.

@@ -6,13 +6,12 @@ face x, the purified adversarial one x_hat, the antibody a and the frozen recogn
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Embed = Callable[[Tensor], Tensor]
+from immunogate.networks.attacks import Embed
 
 LEAST_PROBABILITY = 1e-6
 """Keeps the logarithms of the policy gradient finite; the published code has no such guard at 1 - p."""

@@ -15,9 +15,10 @@ from immunogate.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from immunogate.demo.noise import Noise
     from immunogate.demo.scene import WalkUp
+    from immunogate.networks.attacks import Embed
     from immunogate.runtime.chain import FaceChain
     from immunogate.structs import Floats
-    from immunogate.training.demo_attacks import AttackSettings, Embed, SeenFaces
+    from immunogate.training.demo_attacks import AttackSettings, SeenFaces
 
 MOST_THREADS = 64
 AGREEMENT = 0.999
