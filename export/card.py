@@ -31,7 +31,7 @@ recogniser sees it.
 
 | part | what |
 |---|---|
-| detector | YuNet, five landmarks |
+| detector | {provenance["checkpoints"]["detector"]["file"]}, with the outputs of a YuNet: boxes and five landmarks |
 | purifier | mode {purifier.mode}; analyzer: {analyzer} |
 | eigenbasis | {purifier.components} eigenfaces, {fitted}, stored as {purifier.storage} ({storage_cost}) |
 | recogniser | {sources.spec.name}, {weights} |
