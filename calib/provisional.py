@@ -22,7 +22,7 @@ def known_limits() -> dict[str, Any]:
 
 
 def provisional_calibration(manifest: Manifest, limits: dict[str, Any] | None = None) -> Calibration | None:
-    """Limits for a bundle of mode fixed whose recogniser weights are known here, else None.
+    """Limits for a bundle of mode fixed and one view whose recogniser weights are known here, else None.
 
     Between two measured numbers of eigenfaces, the stricter limits of both neighbours are taken. Below the least
     measured number and above the largest nothing is known, so nothing is claimed.
@@ -38,7 +38,7 @@ def provisional_calibration(manifest: Manifest, limits: dict[str, Any] | None = 
     top_k = manifest.purifier.top_k
     below = max((e["top_k"] for e in known if e["top_k"] <= top_k), default=None)
     above = min((e["top_k"] for e in known if e["top_k"] >= top_k), default=None)
-    if manifest.purifier.mode != "fixed" or below is None or above is None:
+    if manifest.purifier.mode != "fixed" or manifest.recogniser.views > 1 or below is None or above is None:
         return None
     near = [entry for entry in known if entry["top_k"] in (below, above)]
     rates = [row["fmr"] for row in near[0]["thresholds"] if all(_rows(entry, row["fmr"]) for entry in near)]

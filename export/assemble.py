@@ -36,6 +36,7 @@ from immunogate.manifest import (
 from immunogate.networks.purifier import AntibodyNetwork, Purifier
 from immunogate.networks.twin import UnitEmbedding
 from immunogate.structs import CROP_SIZE, Floats
+from immunogate.views import VIEWS
 
 PRECISIONS = ("fp32", "fp16")
 DETECTOR, ANALYZER, RECOGNISER, BASIS, CARD = (
@@ -62,6 +63,7 @@ class ExportOptions:
         seed: of the generator.
         license: what the model card and manifest say of the weights.
         overwrite: whether a bundle that stands at the destination is replaced.
+        views: of each purified face whose embeddings are averaged: 1, 2 or 4.
         notes: Markdown for the end of the model card: measured quality, limits.
     """
 
@@ -75,10 +77,13 @@ class ExportOptions:
     license: str = "as the checkpoints; not stated to the exporter"
     overwrite: bool = False
     notes: str = ""
+    views: int = 1
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision {self.precision!r}", f"Use one of: {', '.join(PRECISIONS)}")
+        if self.views not in VIEWS:
+            raise UsageError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views}")
         if self.storage not in STORAGES:
             raise UsageError(f"unknown storage {self.storage!r}", f"Use one of: {', '.join(STORAGES)}")
 
@@ -117,7 +122,7 @@ def export_bundle(
         step("eigenbasis")
         save_basis(folder / BASIS, sources.basis, options.storage)
         provenance = _provenance(sources, detector, options)
-        card = model_card(sources, purifier, options.license, provenance) + (
+        card = model_card(sources, purifier, options.views, options.license, provenance) + (
             f"\n{options.notes}" if options.notes else ""
         )
         (folder / CARD).write_text(card, encoding="utf-8")
@@ -154,6 +159,7 @@ def _write_recogniser(folder: Path, sources: Sources, options: ExportOptions) ->
         embedding_dimension=spec.embedding_dimension,
         opset=OPSET,
         precision=options.precision,
+        views=options.views,
     )
 
 

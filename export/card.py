@@ -8,7 +8,9 @@ from immunogate.export.sources import Sources
 from immunogate.manifest import PurifierEntry
 
 
-def model_card(sources: Sources, purifier: PurifierEntry, license_text: str, provenance: dict[str, Any]) -> str:
+def model_card(
+    sources: Sources, purifier: PurifierEntry, views: int, license_text: str, provenance: dict[str, Any]
+) -> str:
     """Markdown: what is inside, where it comes from, what it is for and what it is not."""
     basis = provenance["basis"]
     analyzer = "none (mode fixed needs no network)"
@@ -23,7 +25,8 @@ def model_card(sources: Sources, purifier: PurifierEntry, license_text: str, pro
         f"{basis['storage_rms_grey_levels']} grey levels rms, {basis['storage_max_grey_levels']} at most; "
         f"{basis['storage_measured_on']}"
     )
-    weights = f"embeddings of {sources.spec.embedding_dimension} values; weights of {sources.spec.source}"
+    looks = f", mean of {views} views" if views > 1 else ""
+    weights = f"embeddings of {sources.spec.embedding_dimension} values; weights of {sources.spec.source}{looks}"
     return f"""# Model card
 
 A face gate's bundle: every face is rebuilt from a chosen part of {purifier.components} eigenfaces before an unmodified

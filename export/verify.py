@@ -17,7 +17,7 @@ import torch
 from immunogate.basis import Eigenbasis
 from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels import reference
-from immunogate.networks.twin import TorchTwin
+from immunogate.networks.twin import TorchTwin, seen
 from immunogate.structs import Antibodies, Floats
 
 LIMITS: dict[str, dict[str, float]] = {
@@ -156,7 +156,8 @@ class _Run:
             embedding: torch.Tensor = self._twin(faces)
             return embedding
         kept = torch.from_numpy(self._antibodies.weights)
-        each = [self._twin.embed(self._twin.purify(faces, kept[:, m])) for m in range(kept.shape[1])]
+        clones = [self._twin.purify(faces, kept[:, m]) for m in range(kept.shape[1])]
+        each = [self._twin.embed(seen(clone, view)) for clone in clones for view in self._twin.views]
         return torch.nn.functional.normalize(torch.stack(each).mean(dim=0), dim=1)
 
 

@@ -41,7 +41,8 @@ class Recognised:
 
     Attributes:
         raw: (B, E) embeddings of the faces as they came, for comparison.
-        purified: (B, E) embeddings of the purified faces; over several kept clones their mean, of unit length.
+        purified: (B, E) embeddings of the purified faces; over several kept clones and views their mean, of unit
+            length.
         faces: (B, m, D) the purified faces.
         antibodies: what purified them.
     """
@@ -95,8 +96,9 @@ class FaceChain:
             purified = self.purifier.purify(faces, self.purifier.key(frames, numbers))
         batch, kept, pixels = purified.faces.shape
         with clock.stage("recognise"):
-            both = self.recogniser.embed(np.concatenate([faces, purified.faces.reshape(-1, pixels)]))
-        clean = mean_embedding(both[batch:].reshape(batch, kept, -1))
+            views = self.recogniser.views(purified.faces.reshape(-1, pixels))
+            both = self.recogniser.embed(np.concatenate([faces, views.reshape(-1, pixels)]))
+        clean = mean_embedding(both[batch:].reshape(batch, kept * views.shape[1], -1))
         return Recognised(both[:batch], clean, purified.faces, purified.antibodies)
 
     def close(self) -> None:

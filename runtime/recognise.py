@@ -7,6 +7,7 @@ import numpy as np
 from immunogate.manifest import RecogniserEntry
 from immunogate.runtime.runner import OnnxRunner
 from immunogate.structs import CROP_SIZE, Floats
+from immunogate.views import VIEWS, seen
 
 LARGEST_BATCH = 16
 """Faces in one run of the network; bounds memory."""
@@ -31,6 +32,10 @@ class Recogniser:
         crops = crops[:, : entry.height, entry.crop_left : entry.crop_left + entry.width]
         grey = crops * np.float32(127.5 / entry.std) + np.float32((127.5 - entry.mean) / entry.std)
         return np.repeat(grey[:, None], 3, axis=1)
+
+    def views(self, faces: Floats) -> Floats:
+        """(B, D) faces to (B, V, D): the views that the bundle averages."""
+        return np.stack([seen(faces, view) for view in VIEWS[self._entry.views]], axis=1)
 
     def embed(self, faces: Floats) -> Floats:
         """(B, E) float32 embeddings of unit length for (B, D) faces in [-1, 1].

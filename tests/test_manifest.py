@@ -33,7 +33,7 @@ def full() -> Manifest:
         created="2026-01-01T00:00:00+00:00",
         files={name: FileEntry(f"{i:064x}", 100 + i) for i, name in enumerate(NAMES)},
         detector=DetectorEntry("detector.onnx", "yunet"),
-        recogniser=RecogniserEntry("recogniser.onnx", "x", 112, 96, 8, 127.5, 128.0, "RGB", 128, 18, "fp32"),
+        recogniser=RecogniserEntry("recogniser.onnx", "x", 112, 96, 8, 127.5, 128.0, "RGB", 128, 18, "fp32", 2),
         purifier=PurifierEntry("basis.npz", 1500, "float16", "expected", 1000, 64, 4, 2**64 - 1),
         analyzer=AnalyzerEntry("analyzer.onnx", "x", 18, "fp32", "face", False),
         calibration=Calibration("measured", [Threshold(1e-3, 0.4, 9e-4, 10_000, 0.9, 500)], 0.2, 1e-3, "h", "people"),
@@ -86,9 +86,10 @@ def test_optional_fields_may_be_left_out() -> None:
     data = json.loads(full().to_json())
     for name in ("analyzer", "calibration", "provenance", "manifest_version"):
         del data[name]
-    del data["detector"]["stride"]
+    del data["detector"]["stride"], data["recogniser"]["views"]
     read = Manifest.from_json(json.dumps(data))
-    assert read == replace(full(), analyzer=None, calibration=None, provenance={})
+    plain = replace(full().recogniser, views=1)
+    assert read == replace(full(), recogniser=plain, analyzer=None, calibration=None, provenance={})
 
 
 @pytest.mark.parametrize("path", FIELDS, ids=spelled)
@@ -98,7 +99,7 @@ def test_a_missing_field_is_named(path: tuple[Any, ...]) -> None:
     for key in path[:-1]:
         inner = inner[key]
     del inner[path[-1]]
-    if path[-1] in ("analyzer", "calibration", "provenance", "manifest_version", "stride"):
+    if path[-1] in ("analyzer", "calibration", "provenance", "manifest_version", "stride", "views"):
         Manifest.from_json(json.dumps(data))
     else:
         assert refused(json.dumps(data)) == f"{spelled(path[:-1])}: the field {path[-1]!r} is missing"
@@ -316,3 +317,9 @@ def test_the_embedding_hash_stays_without_calibration_and_over_json() -> None:
 def test_a_manifest_with_nan_is_never_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         replace(full(), provenance={"loss": math.nan}).to_json()
+
+
+@pytest.mark.parametrize("views", [0, 3, -1, 8])
+def test_views_that_nobody_defined_are_refused(views: int) -> None:
+    with pytest.raises(BundleError, match=r"recogniser\.views: expected one of 1, 2, 4"):
+        replace(full().recogniser, views=views)

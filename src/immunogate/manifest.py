@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from immunogate.errors import BundleError
 from immunogate.files import sha256_of_bytes
 from immunogate.structs import CROP_SIZE
+from immunogate.views import VIEWS
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -103,6 +104,7 @@ class RecogniserEntry:
         embedding_dimension: E.
         opset: ONNX operator set.
         precision: fp32 or fp16.
+        views: of a purified face whose embeddings are averaged, see `immunogate.views`.
 
     Raises:
         BundleError: a number is out of its range.
@@ -119,6 +121,7 @@ class RecogniserEntry:
     embedding_dimension: int
     opset: int
     precision: str
+    views: int = 1
 
     def __post_init__(self) -> None:
         fits = 1 <= self.height <= CROP_SIZE and 0 <= self.crop_left < self.crop_left + self.width <= CROP_SIZE
@@ -132,6 +135,8 @@ class RecogniserEntry:
                 f"recogniser: expected std above 0 and embedding_dimension above 0, got {self.std:g} and "
                 f"{self.embedding_dimension}"
             )
+        if self.views not in VIEWS:
+            raise BundleError(f"recogniser.views: expected one of {', '.join(map(str, VIEWS))}, got {self.views}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from immunogate.manifest import FileEntry
 from immunogate.runtime.chain import antibody_settings, open_chain
 from immunogate.runtime.clock import StageClock
 from immunogate.structs import Pixels
+from immunogate.views import VIEWS, seen
 
 
 @pytest.fixture
@@ -108,6 +109,22 @@ def test_embeddings_are_those_of_the_crop_and_of_what_was_purified(
     assert found.faces.shape == (3, 3 if mode == "select" else 1, 12544)
     assert len(found.antibodies) == 3
     assert np.abs(found.raw - found.purified).max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["fixed", "select"])
+def test_with_views_the_purified_embedding_is_the_mean_over_all_of_them(
+    own_copy: Bundle, crops: Pixels, mode: str
+) -> None:
+    manifest = own_copy.manifest
+    write_manifest(own_copy.folder, replace(manifest, recogniser=replace(manifest.recogniser, views=4)))
+    with open_chain(open_bundle(own_copy.folder), mode=mode) as chain, open_chain(own_copy, mode=mode) as plain:
+        found, before = (one.recognise(crops, [1, 1, 1], [1, 2, 3]) for one in (chain, plain))
+        np.testing.assert_array_equal(found.faces, before.faces)
+        np.testing.assert_allclose(found.raw, before.raw, atol=1e-6)
+        for row in range(3):
+            total = sum(chain.recogniser.embed(seen(found.faces[row], view)).sum(axis=0) for view in VIEWS[4])
+            np.testing.assert_allclose(found.purified[row], total / np.linalg.norm(total), atol=1e-5)
+    assert np.abs(found.purified - before.purified).max() > 1e-3
 
 
 def test_the_time_of_each_stage_is_counted(tiny_bundle: Bundle, crops: Pixels) -> None:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from immunogate.training import augment  # noqa: E402 - needs torch
-from immunogate.training.augment import jittered  # noqa: E402
+from immunogate.training.augment import jittered, softened  # noqa: E402
 from immunogate.training.draws import normal, uniform  # noqa: E402
 
 SIDE = 112
@@ -100,3 +100,23 @@ def test_gradients_flow_to_the_faces(faces: Any) -> None:
     point = faces[:2].clone().requires_grad_()
     jittered(point, 0, 0, 1.0).sum().backward()
     assert float(point.grad.abs().sum()) > 0
+
+
+def test_softening_blurs_its_share_and_leaves_the_others() -> None:
+    faces = uniform(3, 0, "grain", 200, SIDE * SIDE) * 2 - 1
+    soft = softened(faces, 5, 1, 0.3)
+    changed = (soft != faces).any(dim=1)
+    assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.1)
+    assert float(soft[changed].std(dim=1).max()) < 0.9 * float(faces.std())
+    torch.testing.assert_close(soft.mean(dim=1), faces.mean(dim=1), atol=5e-3, rtol=0)
+    assert torch.equal(softened(faces, 5, 1, 0.0), faces)
+    assert not torch.equal(softened(faces, 5, 2, 0.3), soft)
+
+
+def test_a_softened_share_of_the_batch_is_the_rows_of_the_whole_and_lets_gradients_through(faces: Any) -> None:
+    whole = softened(faces, 4, 2, 0.7)
+    part = faces[3:9].clone().requires_grad_()
+    found = softened(part, 4, 2, 0.7, slice(3, 9), 12)
+    torch.testing.assert_close(found, whole[3:9])
+    (gradient,) = torch.autograd.grad(found.sum(), part)
+    torch.testing.assert_close(gradient.sum(), torch.tensor(float(part.numel())), rtol=1e-4, atol=0)

@@ -22,6 +22,10 @@ LARGEST_TURN = 0.22
 LARGEST_TILT = 40.0
 """Degrees."""
 
+LARGEST_FIRST = 0.5
+"""How often the chosen face is the photo's largest; otherwise it is any. Those in the background are of other kinds:
+turned, blurred, half hidden."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -97,7 +101,7 @@ def _chosen(material: LabelledPhotos, generator: np.random.Generator) -> _Sheet:
         if faces.sure.any():
             break
     largest = int(np.where(faces.sure, sizes(faces.boxes), 0).argmax())
-    main = largest if chance(generator, 0.85) else int(generator.choice(np.flatnonzero(faces.sure)))
+    main = largest if chance(generator, LARGEST_FIRST) else int(generator.choice(np.flatnonzero(faces.sure)))
     if chance(generator, 0.5):
         boxes = mirrored_boxes(faces.boxes, photo.shape[1])
         return _Sheet(np.ascontiguousarray(photo[:, ::-1]), boxes, faces.landmarks[:, 1], faces.sure, main)

@@ -9,21 +9,23 @@ from immunogate.structs import Floats
 USUAL = 0.6
 """Score from which the gate reports a face."""
 
-MOST_EXTRA = 0.005
+MOST_EXTRA = 0.007
 """Share of what is reported at that score that may be no face."""
 
-HIGHEST = 0.97
-"""Score beyond which no limit is looked for: one stubborn mistake must not cost half of the faces."""
+LOWEST, HIGHEST = 0.3, 0.97
+"""Scores between which a limit is looked for: one stubborn mistake must not cost half of the faces."""
 
 
 def caution(faces: Floats, extra: Floats) -> float:
-    """How much the logits of all scores must fall so that few mistakes are left above the usual limit; at least 0.
+    """How much the logits of all scores must fall, or below 0 may rise, so that few mistakes exceed the usual limit.
+
+    The limit is the lowest, from `LOWEST` to `HIGHEST`, that leaves a share of at most `MOST_EXTRA` mistakes.
 
     Args:
-        faces: scores of what was found and is a face.
-        extra: scores of what was found and is none.
+        faces: scores of what was found and is a face, from `LOWEST` on.
+        extra: scores of what was found and is none, likewise.
     """
-    limit = USUAL
+    limit = LOWEST
     for score in np.sort(extra):
         if (extra > limit).sum() <= MOST_EXTRA * ((extra > limit).sum() + (faces > limit).sum()):
             break

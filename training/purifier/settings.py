@@ -11,6 +11,7 @@ from typing import Any
 from immunogate.errors import UsageError
 from immunogate.files import read_bytes
 from immunogate.networks.purifier import ARCHITECTURES
+from immunogate.views import VIEWS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,6 +59,9 @@ class TrainingSettings:
         bare_eps: largest on the bare recogniser, from the beginning: what everybody can make, and easier to take away.
         jitter: size of the random turns, shifts and scalings of faces; 0 leaves them as they are, 1 is about what
             a detector's landmarks vary by.
+        softened: share of the faces, attacked or not, that are seen a little out of focus. Noise that was resampled
+            with its picture is smooth, and a purifier that met fine noise only takes it for harmless.
+        views: of the purified face in deployment, 1, 2 or 4, see `immunogate.views`; each step sees one of them.
         average: decay of the moving average of the purifier, which is what is validated and kept.
         seed: of everything drawn. Every draw depends on it and the step alone, so a resumed run repeats bit for bit.
         validate_every: steps between two validations.
@@ -94,6 +98,8 @@ class TrainingSettings:
     most_eps: float = 6.0
     bare_eps: float = 10.0
     jitter: float = 1.0
+    softened: float = 0.0
+    views: int = 1
     average: float = 0.99
     seed: int = 0
     validate_every: int = 100
@@ -106,7 +112,7 @@ class TrainingSettings:
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known:
-                raise UsageError(f"unknown {name} {value!r}", f"Use one of: {', '.join(known)}")
+                raise UsageError(f"unknown {name} {value!r}", f"Use one of: {', '.join(map(str, known))}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -128,12 +134,13 @@ class TrainingSettings:
             )
 
 
-_CHOICES = {
+_CHOICES: dict[str, tuple[object, ...]] = {
     "architecture": ARCHITECTURES,
     "estimator": ESTIMATORS,
     "rehearsal": REHEARSALS,
     "attack": ATTACKS,
     "precision": PRECISIONS,
+    "views": tuple(VIEWS),
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "width": (1, 8192),
@@ -154,6 +161,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "most_eps": (0, 255),
     "bare_eps": (0, 255),
     "jitter": (0, 5),
+    "softened": (0, 1),
     "average": (0, 1),
     "seed": (0, 2**63 - 1),
     "validate_every": (1, 10**8),

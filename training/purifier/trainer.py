@@ -25,8 +25,8 @@ from immunogate.networks.frozen import frozen
 from immunogate.networks.purifier import AntibodyNetwork, Purifier, checkpoint_of
 from immunogate.networks.recognisers import RecogniserSpec
 from immunogate.networks.spectral import SpectralPurifier, analyzer_input
-from immunogate.networks.twin import TorchTwin
-from immunogate.training.augment import jittered
+from immunogate.networks.twin import TorchTwin, seen
+from immunogate.training.augment import jittered, softened
 from immunogate.training.draws import uniform
 from immunogate.training.processes import Processes
 from immunogate.training.purifier.objective import (
@@ -47,6 +47,7 @@ from immunogate.training.purifier.rehearsal import (
     spread,
 )
 from immunogate.training.purifier.settings import TrainingSettings
+from immunogate.views import View
 
 MOST_GRADIENT = 1.0
 """Norm to which gradients are clipped."""
@@ -129,7 +130,7 @@ class Trainer:
         self.purifier = new_purifier(settings, basis, faces).to(device)
         if beginning is not None:
             self._begin_with(beginning)
-        self.twin = TorchTwin(frozen(recogniser), spec, basis, "expected", purifier=self.purifier).to(device)
+        self.twin = TorchTwin(frozen(recogniser), spec, basis, "expected", 0, self.purifier, settings.views).to(device)
         self.average = copy.deepcopy(self.twin).eval().requires_grad_(False)
         share = spread(settings.batch, self.processes.rank, self.processes.count)
         self.share = share
@@ -248,6 +249,7 @@ class Trainer:
         """The terms, the probabilities, and (b,) what is minimised."""
         settings, twin = self.settings, self.twin
         weights = LossWeights(settings.identity, settings.size)
+        attacked = softened(attacked, settings.seed, self.step, settings.softened, self.share.rows, settings.batch)
         centred = attacked - twin.mean
         coefficients = centred @ twin.basis.T
         with self._rounding():
@@ -269,7 +271,12 @@ class Trainer:
 
     def _embed(self, faces: Tensor) -> Tensor:
         with self._rounding():
-            return self.twin.embed(faces).float()
+            return self.twin.embed(seen(faces, self._view())).float()
+
+    def _view(self) -> View:
+        """The view of this step; over the steps of its life an attack meets all of them."""
+        views = self.twin.views
+        return views[int(float(uniform(self.settings.seed, self.step, "view", 1)) * len(views))]
 
     def _policy(
         self, centred: Tensor, coefficients: Tensor, probabilities: Tensor, batch: Rehearsed, weights: LossWeights

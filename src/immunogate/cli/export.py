@@ -44,6 +44,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--keep", type=int, default=4, help="clones kept in mode select (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="of the clones (default 0)")
     parser.add_argument(
+        "--views",
+        type=int,
+        default=1,
+        help="of each purified face to average: 1, 2 or 4; safer, and as many times the recogniser's time (default 1)",
+    )
+    parser.add_argument(
         "--license", default="not stated", help="of the weights, for manifest and model card (default: not stated)"
     )
     parser.add_argument("--calibrate", type=Path, metavar="FACES", help=f"measure thresholds on {FACES_HELP}")
@@ -71,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.license,
         arguments.overwrite,
         _notes(arguments.notes),
+        arguments.views,
     )
     if arguments.calibrate:
         identified_faces(arguments.calibrate)  # refuse a file that will not do before the work, not after

@@ -119,7 +119,7 @@ def _train(trainer: Trainer, steps: int, photos: int) -> Report | None:
 
 
 def _caution(network: FaceDetector, check: LabelledPhotos) -> float:
-    """By how much the network is too sure of itself, seen on photos of people whom it has not learned from."""
+    """By how much the network is too sure of itself on photos of other people, or below 0 not enough."""
     import cv2
     import numpy as np
 
@@ -127,9 +127,9 @@ def _caution(network: FaceDetector, check: LabelledPhotos) -> float:
     from immunogate.runtime.detect import Detector
     from immunogate.runtime.runner import OnnxRunner
     from immunogate.training.detector.geometry import overlap
-    from immunogate.training.detector.threshold import caution
+    from immunogate.training.detector.threshold import LOWEST, caution
 
-    detector = Detector(OnnxRunner(detector_graph(network).SerializeToString(), "the new detector"))
+    detector = Detector(OnnxRunner(detector_graph(network).SerializeToString(), "the new detector"), least_score=LOWEST)
     scores: dict[bool, list[float]] = {True: [], False: []}
     for photo, faces in zip(check.photos, check.faces, strict=True):
         for scale in CHECKED_SCALES:

@@ -93,8 +93,8 @@ def _twin(bundle: Bundle, arguments: argparse.Namespace) -> TorchTwin:
         paths.get("purifier"),
         float(manifest.provenance.get("memory_temperature", 1.0)),
     )
-    mode, top_k = manifest.purifier.mode, manifest.purifier.top_k
-    return TorchTwin(sources.recogniser, sources.spec, sources.basis, mode, top_k, sources.purifier)
+    mode, top_k, views = manifest.purifier.mode, manifest.purifier.top_k, manifest.recogniser.views
+    return TorchTwin(sources.recogniser, sources.spec, sources.basis, mode, top_k, sources.purifier, views)
 
 
 def _checkpoint(bundle: Bundle, role: str, named: Path | None) -> Path:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
 from torch import Tensor, nn
 
 from immunogate.basis import Eigenbasis
@@ -13,6 +14,7 @@ from immunogate.networks.purifier import AntibodyNetwork
 from immunogate.networks.recognisers import RecogniserSpec
 from immunogate.networks.spectral import analyzer_input
 from immunogate.structs import CROP_SIZE
+from immunogate.views import MOST_SHIFT, VIEWS, View
 
 
 class UnitEmbedding(nn.Module):
@@ -43,6 +45,7 @@ class TorchTwin(nn.Module):
         mode: fixed, expected or threshold; the modes that draw clones take their weights from outside.
         top_k: eigenfaces kept in mode fixed.
         purifier: needed by every mode but fixed.
+        views: of a purified face, whose embeddings are averaged: see `immunogate.views`.
     """
 
     mean: Tensor
@@ -56,6 +59,7 @@ class TorchTwin(nn.Module):
         mode: str = "fixed",
         top_k: int = 0,
         purifier: AntibodyNetwork | None = None,
+        views: int = 1,
     ) -> None:
         super().__init__()
         if mode != "fixed" and purifier is None:
@@ -65,6 +69,7 @@ class TorchTwin(nn.Module):
         self.mode = mode
         self.top_k = top_k
         self.purifier = purifier
+        self.views = VIEWS[views]
         self.register_buffer("mean", torch.from_numpy(basis.mean))
         self.register_buffer("basis", torch.from_numpy(basis.basis))
         self.eval()
@@ -108,9 +113,15 @@ class TorchTwin(nn.Module):
         kept, gate = antibody[:, :genes], antibody[:, genes:]
         return self.mean + gate * centred + ((kept - gate) * coefficients) @ self.basis
 
+    def embed_views(self, faces: Tensor) -> Tensor:
+        """(B, D) faces to (B, E) unit means of the embeddings of the twin's views."""
+        if len(self.views) == 1:
+            return self.embed(seen(faces, self.views[0]))
+        return F.normalize(torch.stack([self.embed(seen(faces, view)) for view in self.views]).mean(dim=0), dim=1)
+
     def forward(self, faces: Tensor) -> Tensor:
         """(B, D) faces to (B, E) embeddings of the purified faces."""
-        return self.embed(self.purify(faces))
+        return self.embed_views(self.purify(faces))
 
     def probabilities_of(self, faces: Tensor, centred: Tensor, coefficients: Tensor) -> Tensor:
         """`probabilities` where (B, D) centred faces and (B, n) coefficients are there already."""
@@ -133,3 +144,14 @@ class TorchTwin(nn.Module):
         if self.mode == "threshold":
             return (probabilities > 0.5).to(faces.dtype)
         raise ValueError(f"mode {self.mode} draws clones: give their weights")
+
+
+def seen(faces: Tensor, view: View) -> Tensor:
+    """(B, D) faces in one view, as `immunogate.views.seen`; differentiable."""
+    if view == View():
+        return faces
+    planes = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
+    planes = planes.flip(3) if view.mirrored else planes
+    padded = F.pad(planes, (MOST_SHIFT,) * 4, mode="replicate")
+    top, left = MOST_SHIFT - view.down, MOST_SHIFT - view.right
+    return padded[:, :, top : top + CROP_SIZE, left : left + CROP_SIZE].reshape(faces.shape)

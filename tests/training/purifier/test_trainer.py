@@ -21,6 +21,7 @@ from immunogate.training.purifier.trainer import DivergedError, Trainer, new_pur
 
 KINDS: dict[str, dict[str, Any]] = {
     "spectral, live": {},
+    "spectral, views": {"views": 4, "softened": 0.5},
     "spectral, average": {"rehearsal": "average"},
     "spectral, relaxed": {"estimator": "relaxed", "rehearsal": "average", "attack": "fgsm"},
     "compact, live": {"architecture": "compact", "estimator": "relaxed"},
