@@ -86,14 +86,18 @@ class Infections:
     """What both rehearsals share: faces, targets, kinds and sizes of a step.
 
     Args:
-        defence: the moving average of the purifier, and the recogniser; in evaluation mode.
+        defence: the moving average of the purifier, and the recogniser behind it; in evaluation mode.
+        original: the recogniser as it was given, whose embeddings of clean faces are the targets.
         faces: (N, D) float32 clean faces in [-1, 1].
         settings: shares and sizes.
         share: the rows of this process.
     """
 
-    def __init__(self, defence: TorchTwin, faces: Tensor, settings: TrainingSettings, share: Share) -> None:
+    def __init__(
+        self, defence: TorchTwin, original: Embed, faces: Tensor, settings: TrainingSettings, share: Share
+    ) -> None:
         self.defence = defence
+        self.original = original
         self.faces = faces
         self.settings = settings
         self.share = share
@@ -105,7 +109,7 @@ class Infections:
         faces = self.faces[chosen.to(self.faces.device)]
         faces = jittered(faces, settings.seed, step, settings.jitter, rows, settings.batch)
         with torch.no_grad():
-            return faces, self.defence.embed(faces)
+            return faces, self.original(faces)
 
     def warming_up(self, step: int) -> bool:
         """Whether a step belongs to stage one."""

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "purifier.pt", "last.pt"
 """In a run's folder: everything to go on from; the best averaged purifier by validation; the one of the last step."""
 
+BEST_RECOGNISER, LAST_RECOGNISER = "recogniser.pt", "last-recogniser.pt"
+"""The recogniser that goes with each, where it adapts."""
+
 SAVE_SECONDS = 60.0
 NOTE_EVERY = 10
 PICTURE_LEVELS = 4.0
@@ -101,6 +104,10 @@ def _validated(trainer: Trainer, pairs: ValidationPairs, folder: Path, journal: 
         trainer.export(folder / LAST)
         if better:
             trainer.export(folder / BEST)
+        if trainer.settings.adapt:
+            trainer.export_recogniser(folder / LAST_RECOGNISER)
+            if better:
+                trainer.export_recogniser(folder / BEST_RECOGNISER)
     return {f"validation_{name}": value for name, value in rates.items()}
 
 

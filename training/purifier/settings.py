@@ -59,6 +59,9 @@ class TrainingSettings:
         bare_eps: largest on the bare recogniser, from the beginning: what everybody can make, and easier to take away.
         jitter: size of the random turns, shifts and scalings of faces; 0 leaves them as they are, 1 is about what
             a detector's landmarks vary by.
+        adapt: peak learning rate of the recogniser's own weights, its BatchNorm statistics kept; 0 leaves it alone, as
+            the method does. Above 0 a copy of it learns to give, under attack, what the original gives for the clean
+            face: for recognisers that are one's own to change.
         softened: share of the faces, attacked or not, that are seen a little out of focus. Noise that was resampled
             with its picture is smooth, and a purifier that met fine noise only takes it for harmless.
         views: of the purified face in deployment, 1, 2 or 4, see `immunogate.views`; each step sees one of them.
@@ -98,6 +101,7 @@ class TrainingSettings:
     most_eps: float = 6.0
     bare_eps: float = 10.0
     jitter: float = 1.0
+    adapt: float = 0.0
     softened: float = 0.0
     views: int = 1
     average: float = 0.99
@@ -127,10 +131,11 @@ class TrainingSettings:
             raise UsageError(f"least_eps {self.least_eps} is above most_eps {self.most_eps}")
         if self.least_eps > self.bare_eps:
             raise UsageError(f"least_eps {self.least_eps} is above bare_eps {self.bare_eps}")
-        if self.rehearsal == "live" and self.estimator == "reinforce":
+        following = [name for name, on in (("a live rehearsal", self.rehearsal == "live"), ("adapt", self.adapt)) if on]
+        if following and self.estimator == "reinforce":
             raise UsageError(
-                "a live rehearsal follows the gradient of the loss, and reinforce has none",
-                "Use --rehearsal average, or the estimator expected or relaxed",
+                f"{following[0]} follows the gradient of the loss, and reinforce has none",
+                "Use --rehearsal average and adapt = 0, or the estimator expected or relaxed",
             )
 
 
@@ -161,6 +166,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "most_eps": (0, 255),
     "bare_eps": (0, 255),
     "jitter": (0, 5),
+    "adapt": (0, 1),
     "softened": (0, 1),
     "average": (0, 1),
     "seed": (0, 2**63 - 1),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunogate.basis import Eigenbasis
+from immunogate.basis import Eigenbasis, truncate
 from immunogate.errors import CheckpointError, ImmunogateError, UsageError
 from immunogate.files import write_whole
 from immunogate.networks.checkpoint import misfits, read_sections
@@ -58,7 +59,7 @@ USUAL = 1000
 RISE = 50
 """Steps in which the learning rate rises to its peak."""
 
-SECTIONS = ("settings", "step", "best", "waited", "purifier", "average", "optimiser", "rehearsal")
+SECTIONS = ("settings", "step", "best", "waited", "purifier", "average", "recognisers", "optimiser", "rehearsal")
 _KINDS = {"clean": CLEAN, "adaptive": ADAPTIVE, "bare": BARE}
 
 
@@ -100,7 +101,7 @@ class Trainer:
 
     Args:
         basis: eigenfaces.
-        recogniser: left alone; a frozen copy of it is used.
+        recogniser: left alone; a frozen copy of it is used, and with ``adapt`` another that learns.
         spec: its input.
         faces: (N, D) float32 clean faces in [-1, 1].
         settings: how to train.
@@ -130,13 +131,19 @@ class Trainer:
         self.purifier = new_purifier(settings, basis, faces).to(device)
         if beginning is not None:
             self._begin_with(beginning)
-        self.twin = TorchTwin(frozen(recogniser), spec, basis, "expected", 0, self.purifier, settings.views).to(device)
+        still = frozen(recogniser)
+        self.twin = TorchTwin(still, spec, basis, "expected", 0, self.purifier, settings.views).to(device)
+        original = self.twin.embed
+        if settings.adapt:
+            original = TorchTwin(still, spec, truncate(basis, 1)).to(device).embed
+            self.twin.recogniser.recogniser = copy.deepcopy(recogniser).eval().requires_grad_().to(device)
         self.average = copy.deepcopy(self.twin).eval().requires_grad_(False)
         share = spread(settings.batch, self.processes.rank, self.processes.count)
         self.share = share
-        self.rehearsal = rehearsal_for(Infections(self.average, faces.to(device), settings, share))
-        learned = [weight for weight in self.purifier.parameters() if weight.requires_grad]
-        self.optimiser = torch.optim.Adam(learned, lr=settings.learning_rate)
+        self.rehearsal = rehearsal_for(Infections(self.average, original, faces.to(device), settings, share))
+        self.optimiser = torch.optim.Adam(
+            [{"params": [*_learned(part)], "peak": peak} for part, peak in self._parts()], lr=settings.learning_rate
+        )
         self.step = 0
         self.best = -1.0
         self.waited = 0
@@ -158,21 +165,28 @@ class Trainer:
         found, probabilities, objective = self._losses(attacked, batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(objective.sum() / self.settings.batch)
-        self.processes.sum_gradients(self.purifier)
-        norm = float(nn.utils.clip_grad_norm_(self.purifier.parameters(), MOST_GRADIENT))
+        for part, _ in self._parts():
+            self.processes.sum_gradients(part)
+        norm = max(float(nn.utils.clip_grad_norm_(part.parameters(), MOST_GRADIENT)) for part, _ in self._parts())
         if not (math.isfinite(norm) and math.isfinite(float(objective.detach().sum()))):
             raise DivergedError(
                 f"the loss or its gradient is not finite at step {self.step}",
                 "The last checkpoint is good: resume from it with a lower --learning-rate",
             )
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = group["peak"] * self._rise_and_fall()
         self.optimiser.step()
         self.processes.average_buffers(self.purifier)
         self._follow()
         self.rehearsal.follow(attacked.grad)
         self.step += 1
         return {**_means(found, batch), **antibody_statistics(probabilities.detach()), "gradient": norm}
+
+    def _parts(self) -> list[tuple[nn.Module, float]]:
+        """What learns, with its peak learning rate."""
+        settings = self.settings
+        adapting = [(self.twin.recogniser.recogniser, settings.adapt)] if settings.adapt else []
+        return [(self.purifier, settings.learning_rate), *adapting]
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything needed to go on; with several processes, this one's part of it."""
@@ -183,6 +197,7 @@ class Trainer:
             "waited": self.waited,
             "purifier": self.purifier.state_dict(),
             "average": self.averaged.state_dict(),
+            "recognisers": self._recognisers(),
             "optimiser": self.optimiser.state_dict(),
             "rehearsal": self.rehearsal.state(),
         }
@@ -200,6 +215,17 @@ class Trainer:
     def export(self, path: Path) -> None:
         """Write the averaged purifier alone, for `immunogate export`."""
         write_whole(path, lambda temporary: torch.save(checkpoint_of(self.averaged), temporary))
+
+    def export_recogniser(self, path: Path) -> None:
+        """Write the averaged recogniser that has adapted, as a plain state dict."""
+        weights = {name: value.cpu() for name, value in self._recognisers()[1].items()}
+        write_whole(path, lambda temporary: torch.save(weights, temporary))
+
+    def _recognisers(self) -> list[dict[str, Tensor]]:
+        """The weights of the recogniser that adapts, and their average; nothing where none does."""
+        if not self.settings.adapt:
+            return []
+        return [twin.recogniser.recogniser.state_dict() for twin in (self.twin, self.average)]
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same settings.
@@ -224,6 +250,8 @@ class Trainer:
         try:
             self.purifier.load_state_dict(content["purifier"])
             self.averaged.load_state_dict(content["average"])
+            for twin, weights in zip((self.twin, self.average), content["recognisers"], strict=False):
+                twin.recogniser.recogniser.load_state_dict(weights)
             self.optimiser.load_state_dict(content["optimiser"])
             self.rehearsal.restore(content["rehearsal"])
             self.step, self.waited = int(content["step"]), int(content["waited"])
@@ -293,10 +321,11 @@ class Trainer:
         policy = policy_loss(found.total.reshape(faces, clones), masks, probabilities, summed=self.settings.paper_exact)
         return found, probabilities, policy
 
-    def _learning_rate(self) -> float:
+    def _rise_and_fall(self) -> float:
+        """The share of the peak learning rates at this step."""
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / max(1, self.last))))
         rise = min(1.0, (self.step + 1) / RISE)
-        return self.settings.learning_rate * rise * (0.01 + 0.99 * cosine)
+        return rise * (0.01 + 0.99 * cosine)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -304,6 +333,11 @@ class Trainer:
         decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
         own = self.purifier.state_dict()
         buffers = {name for name, _ in self.averaged.named_buffers()}
+        if self.settings.adapt:
+            learning, following = self._recognisers()
+            for name, value in following.items():
+                if value.is_floating_point():
+                    value.lerp_(learning[name], 1 - decay)
         for name, value in self.averaged.state_dict().items():
             if self.settings.paper_exact and name in buffers:
                 continue
@@ -315,6 +349,10 @@ class Trainer:
 
 RESUMABLE = ("patience", "validate_every")
 """Settings that may change when a run goes on: they decide about stopping, not about steps."""
+
+
+def _learned(part: nn.Module) -> Iterator[nn.Parameter]:
+    return (weight for weight in part.parameters() if weight.requires_grad)
 
 
 def _means(found: Losses, batch: Rehearsed) -> dict[str, float]:

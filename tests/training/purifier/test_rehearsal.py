@@ -31,10 +31,11 @@ ROUNDING = 1e-6
 def infections(begin: Any, few: Any, faces: Any) -> Any:
     """Make the shared part over an untrained defence: ``infections(**settings)``."""
     defence = begin(few()).average
+    original = begin(few()).twin.embed
 
     def make(share: Share | None = None, **changes: Any) -> Infections:
         settings = few(**{"batch": 8, "warmup_steps": 0, "clean": 0.25, "adaptive": 0.5, **changes})
-        return Infections(defence, faces, settings, share or Share(0, settings.batch))
+        return Infections(defence, original, faces, settings, share or Share(0, settings.batch))
 
     return make
 
@@ -132,7 +133,7 @@ def test_targets_are_the_undefended_embeddings_of_the_clean_faces(infections: An
     for rehearsal in (AverageRehearsal(shared), LiveRehearsal(shared)):
         found = rehearsal.batch(3)
         with torch.no_grad():
-            torch.testing.assert_close(found.targets, shared.defence.embed(found.clean))
+            torch.testing.assert_close(found.targets, shared.original(found.clean))
 
 
 def test_attacks_of_the_average_move_each_kind_through_what_it_attacks(infections: Any) -> None:

@@ -83,6 +83,8 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"rehearsal": "live", "estimator": "reinforce"}, "live rehearsal.*average"),
+        ({"adapt": 1e-4, "rehearsal": "average", "estimator": "reinforce"}, "adapt follows.*adapt = 0"),
+        ({"views": 3}, "unknown views 3.*1, 2, 4"),
         ({"clean": 0.6, "adaptive": 0.5}, "0.6.*0.5.*above 1"),
         ({"least_eps": 9.0, "most_eps": 8.0}, "least_eps 9.0 is above most_eps 8.0"),
         ({"least_eps": 3.0, "bare_eps": 2.0}, "least_eps 3.0 is above bare_eps 2.0"),

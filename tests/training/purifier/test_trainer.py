@@ -22,6 +22,7 @@ from immunogate.training.purifier.trainer import DivergedError, Trainer, new_pur
 KINDS: dict[str, dict[str, Any]] = {
     "spectral, live": {},
     "spectral, views": {"views": 4, "softened": 0.5},
+    "spectral, adapting": {"adapt": 1e-3},
     "spectral, average": {"rehearsal": "average"},
     "spectral, relaxed": {"estimator": "relaxed", "rehearsal": "average", "attack": "fgsm"},
     "compact, live": {"architecture": "compact", "estimator": "relaxed"},
@@ -119,6 +120,25 @@ def test_the_recogniser_and_the_basis_stay_as_they_were(begin: Any, few: Any, re
     assert (basis.basis == rows).all()
     moved = [name for name, value in trainer.purifier.state_dict().items() if not torch.equal(value, start[name])]
     assert set(start) - set(moved) == {"scale"}
+
+
+def test_a_recogniser_that_adapts_is_a_copy_whose_statistics_stay(
+    begin: Any, few: Any, recogniser: Any, tmp_path: Path
+) -> None:
+    given = copy.deepcopy(recogniser[0].state_dict())
+    trainer = begin(few(adapt=1e-2, warmup_steps=0, average=0.0))
+    targets = trainer.rehearsal.batch(0).targets.clone()  # the pool lives on
+    for _ in range(3):
+        trainer.take_step()
+    expect_same(given, recogniser[0].state_dict())
+    trainer.export_recogniser(tmp_path / "recogniser.pt")
+    adapted = torch.load(tmp_path / "recogniser.pt", weights_only=True)
+    expect_same(adapted, trainer.average.recogniser.recogniser.state_dict())
+    assert adapted.keys() == given.keys()
+    same = {name for name in given if torch.equal(given[name], adapted[name])}
+    assert same == {name for name in given if "running" in name or "tracked" in name}
+    again = begin(few(adapt=1e-2, warmup_steps=0)).rehearsal.batch(0).targets
+    assert torch.equal(targets, again)  # of the original, whatever the copy has learned
 
 
 def test_nothing_touches_the_global_generator(begin: Any, few: Any) -> None:
@@ -249,7 +269,7 @@ def test_the_learning_rate_rises_and_falls(begin: Any, few: Any) -> None:
     rates = []
     for step in range(1001):
         trainer.step = step
-        rates.append(trainer._learning_rate())
+        rates.append(0.1 * trainer._rise_and_fall())
     peak = rates.index(max(rates))
     assert 0.09 < rates[peak] <= 0.1
     assert rates[:peak] == sorted(rates[:peak])
