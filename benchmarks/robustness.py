@@ -9,9 +9,9 @@ needed to attack it.
 
 An attacker who only has the face at hand pushes it away from its own embedding; one who also has the enrolled picture
 pushes it away from that, which is stronger. Both are shown. Attacks end at their best point for the attacker. Adaptive
-attacks follow the gradient through analyzer, memory, mask, gate and recogniser together; they begin anew `restarts`
-times. Whether they have converged is shown by doubling their steps, and whether they work at all by a bound so large
-that nothing can hold.
+attacks follow the gradient through analyzer, memory, mask, gate, views and recogniser together; they begin anew
+`restarts` times, and leave a face alone that is below both thresholds (`converged.py`). Whether they have converged is
+shown by doubling their steps, and whether they work at all by a bound so large that nothing can hold.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from assets import ALIGNED, ARCHITECTURE, RECOGNISER, data, split_faces
 from common import RESULTS, Options, finish, guarded, say
+from converged import pushed
 from environment import environment
 from pairs import Pairs, cosines, empirical_threshold, genuine_pairs, impostor_pairs
 from robustness_report import head, table, targets
@@ -47,6 +48,7 @@ FMR, SEED, HALVES_SEED = 1e-3, 0, 3
 IMPOSTORS = 60_000
 NOISE = 1e-3
 UNDEFENDED, FIXED = "undefended", "fixed top-1000"
+KEPT = 1000
 LEVELS = (2, 4, 8)
 OBLIVIOUS_STEPS = 40
 HOPELESS = 64
@@ -66,6 +68,7 @@ class Asked:
     restarts: int
     sanity: bool
     name: str
+    views: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +122,15 @@ def posed(asked: Asked) -> Problem:
     recogniser, basis = frozen(network), load_basis(asked.basis)
     pipelines = {
         UNDEFENDED: TorchTwin(recogniser, spec, truncate(basis, 1), top_k=1),
-        FIXED: TorchTwin(recogniser, spec, _leading(basis, 1000), top_k=1000),
+        FIXED: TorchTwin(recogniser, spec, _leading(basis, KEPT), top_k=KEPT),
     }
+    if asked.views > 1:
+        name = f"{FIXED}, {asked.views} views"
+        pipelines[name] = TorchTwin(recogniser, spec, _leading(basis, KEPT), top_k=KEPT, views=asked.views)
     for name, path in asked.purifiers.items():
         purifier = load_purifier(path)
         leading = _leading(basis, purifier.components)
-        pipelines[name] = TorchTwin(recogniser, spec, leading, "expected", purifier=purifier)
+        pipelines[name] = TorchTwin(recogniser, spec, leading, "expected", 0, purifier, asked.views)
     return Problem(torch.from_numpy(faces_from_pixels(kept_back.images)), genuine, impostors, others, pipelines)
 
 
@@ -142,7 +148,8 @@ def measure(problem: Problem, asked: Asked) -> dict[str, Any]:
     _oblivious(problem, clean, scores)
     for name, twin in problem.pipelines.items():
         if name != UNDEFENDED:
-            _adaptive(problem, name, twin, clean, scores, asked)
+            lost = min(own[name], own[UNDEFENDED])
+            _adaptive(problem, name, twin, clean, scores, asked, lost)
     sets = {SHARED: dict.fromkeys(own, own[UNDEFENDED]), OWN: own}
     return {
         "setting": _setting(problem, asked),
@@ -197,7 +204,7 @@ def _oblivious(problem: Problem, clean: dict[str, Any], scores: Scores) -> None:
 
 
 def _adaptive(
-    problem: Problem, name: str, twin: TorchTwin, clean: dict[str, Any], scores: Scores, asked: Asked
+    problem: Problem, name: str, twin: TorchTwin, clean: dict[str, Any], scores: Scores, asked: Asked, lost: float
 ) -> None:
     """Attacks through the whole pipeline, each on its own."""
     first, second = problem.genuine.T
@@ -210,20 +217,14 @@ def _adaptive(
         (f"PGD-{asked.steps} x {asked.restarts} {level}/255, adaptive, from the template", level, template, asked.steps)
         for level in LEVELS[:2]
     ]
-    if asked.sanity and name != FIXED:
+    if asked.sanity and not name.startswith(FIXED):
         plan.append((f"PGD-{2 * asked.steps} x {asked.restarts} 4/255, adaptive (doubled)", 4, own, 2 * asked.steps))
         plan.append((f"PGD-20 {HOPELESS}/255, adaptive (hopeless)", HOPELESS, own, 20))
     for row, level, away, steps in plan:
         say(f"{row}, {name}")
         restarts = 1 if level == HOPELESS else asked.restarts
-        attacked = _in_batches(
-            lambda x, a, level=level, steps=steps, restarts=restarts: pgd(
-                twin, x, a, from_levels(level), steps, restarts=restarts
-            ),
-            faces,
-            away,
-        )
-        scores.setdefault(row, {})[name] = _cosine(embedded(twin, attacked), clean[name][second])
+        target = torch.from_numpy(clean[name][second])
+        scores.setdefault(row, {})[name] = pushed(twin, faces, away, target, lost, from_levels(level), steps, restarts)
 
 
 def antibodies(problem: Problem) -> dict[str, Any]:
@@ -290,6 +291,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Asked, Options]:
     parser.add_argument("--pairs", type=int, default=128, help="genuine pairs (default 128)")
     parser.add_argument("--steps", type=int, default=80, help="of adaptive PGD (default 80)")
     parser.add_argument("--restarts", type=int, default=2, help="of adaptive PGD (default 2)")
+    parser.add_argument("--views", type=int, default=1, help="of each purified face (default 1)")
     parser.add_argument("--no-sanity", action="store_true", help="leave the sanity rows out")
     parser.add_argument("--name", default=NAME, help="of the document (default robustness)")
     parser.add_argument("--threads", type=int)
@@ -308,7 +310,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Asked, Options]:
     recogniser = given.recogniser or data() / RECOGNISER
     return (
         Asked(given.basis, purifiers, recogniser, given.recogniser_arch, given.pairs, given.steps, given.restarts,
-              not given.no_sanity, given.name),
+              not given.no_sanity, given.name, given.views),
         Options(given.quick, given.json, out),
     )  # fmt: skip
 
@@ -356,6 +358,7 @@ def _setting(problem: Problem, asked: Asked) -> dict[str, Any]:
                 "parameters": sum(weight.numel() for weight in twin.purifier.parameters()),
                 "eigenfaces": twin.purifier.components,
                 "gated": twin.purifier.gated,
+                "views": len(twin.views),
             }
             for name, path in asked.purifiers.items()
             if (twin := problem.pipelines[name]).purifier is not None

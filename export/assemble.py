@@ -20,12 +20,13 @@ from immunogate.basis import STORAGES, Eigenbasis, Storage, save_basis, storage_
 from immunogate.bundle import Bundle, open_bundle, write_manifest
 from immunogate.errors import UsageError
 from immunogate.export.card import model_card
-from immunogate.export.onnx_graph import OPSET, graph_of, in_half_precision, portable_yunet
+from immunogate.export.onnx_graph import OPSET, graph_of, in_precision, portable_yunet
 from immunogate.export.sources import Sources, check_top_k
 from immunogate.files import sha256_of_file
 from immunogate.kernels.antibody import MODES, AntibodySettings
 from immunogate.manifest import (
     MANIFEST_NAME,
+    PRECISIONS,
     AnalyzerEntry,
     DetectorEntry,
     FileEntry,
@@ -38,7 +39,6 @@ from immunogate.networks.twin import UnitEmbedding
 from immunogate.structs import CROP_SIZE, Floats
 from immunogate.views import VIEWS
 
-PRECISIONS = ("fp32", "fp16")
 DETECTOR, ANALYZER, RECOGNISER, BASIS, CARD = (
     "detector.onnx",
     "analyzer.onnx",
@@ -54,7 +54,7 @@ class ExportOptions:
     """What to make.
 
     Attributes:
-        precision: fp32 or fp16, of analyzer and recogniser. The detector is small and stays fp32.
+        precision: of analyzer and recogniser, see `immunogate.manifest.PRECISIONS`; the small detector stays fp32.
         storage: of the eigenbasis: float32, float16 or int8.
         mode: inference mode; by default fixed without a purifier and expected with one.
         top_k: eigenfaces kept in mode fixed.
@@ -146,7 +146,7 @@ def export_bundle(
 def _write_recogniser(folder: Path, sources: Sources, options: ExportOptions) -> RecogniserEntry:
     spec = sources.spec
     graph = graph_of(UnitEmbedding(sources.recogniser), (3, spec.height, spec.width), "face", "embedding")
-    onnx.save(in_half_precision(graph) if options.precision == "fp16" else graph, folder / RECOGNISER)
+    onnx.save(in_precision(graph, options.precision), folder / RECOGNISER)
     return RecogniserEntry(
         file=RECOGNISER,
         architecture=spec.name,
@@ -168,7 +168,7 @@ def _write_analyzer(folder: Path, sources: Sources, options: ExportOptions) -> A
     network = sources.purifier
     shape = (1, CROP_SIZE, CROP_SIZE) if network.reads == "face" else (network.components + 2,)
     graph = graph_of(network, shape, network.reads, "probabilities")
-    onnx.save(in_half_precision(graph) if options.precision == "fp16" else graph, folder / ANALYZER)
+    onnx.save(in_precision(graph, options.precision), folder / ANALYZER)
     return AnalyzerEntry(
         ANALYZER, network.architecture, OPSET, options.precision, reads=network.reads, gated=network.gated
     )

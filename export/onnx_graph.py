@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
@@ -21,6 +22,8 @@ OPSET = 18
 
 LARGEST_BATCH = 64
 DETECTOR_LIMIT = 64 << 20
+LEAST_ROUNDED = 4096
+"""Values from which weights are worth rounding."""
 
 
 def graph_of(network: nn.Module, input_shape: tuple[int, ...], input_name: str, output_name: str) -> ModelProto:
@@ -80,6 +83,31 @@ def in_half_precision(model: ModelProto) -> ModelProto:
 
     half: ModelProto = convert_float_to_float16(model, keep_io_types=True)
     return half
+
+
+def in_precision(model: ModelProto, precision: str) -> ModelProto:
+    """The network in one of `immunogate.manifest.PRECISIONS`."""
+    changes = {"fp16": in_half_precision, "fp16-weights": with_half_weights}
+    return changes[precision](model) if precision in changes else model
+
+
+def with_half_weights(model: ModelProto) -> ModelProto:
+    """Weights rounded to float16, which halves the file; a runtime makes float32 of them again as it loads them.
+
+    Short ones (biases, scalars, shapes) stay as they are.
+    """
+    graph = model.graph
+    for weight in list(graph.initializer):
+        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < LEAST_ROUNDED:
+            continue
+        rounded = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16))
+        rounded.name = f"{weight.name}.float16"
+        graph.initializer.remove(weight)
+        graph.initializer.append(rounded)
+        cast = onnx.helper.make_node("Cast", [rounded.name], [weight.name], f"{weight.name}.cast", to=weight.data_type)
+        graph.node.insert(0, cast)
+    onnx.checker.check_model(model)
+    return model
 
 
 def portable_yunet(path: Path) -> ModelProto:

@@ -24,6 +24,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "fp32": {"embedding": 1e-4, "cosine": 0.9999, "probability": 1e-4, "pair": 2e-3, "pixels": 0.01},
     "fp16": {"embedding": 1e-2, "cosine": 0.999, "probability": 1e-2, "pair": 1e-2, "pixels": 0.01},
 }
+LIMITS["fp16-weights"] = LIMITS["fp16"]
 """Limits by precision of the networks: largest difference of an embedding's component, least cosine, largest shift
 of a probability, largest shift of the score of a pair; and of the kernels against float64, in grey levels."""
 
@@ -85,7 +86,7 @@ def verify(
         deployed: the chain of the bundle.
         bundle_basis: eigenbasis as the bundle stores it.
         crops: (N, 112, 112) uint8 real faces, N >= 2.
-        precision: of the bundle's networks, fp32 or fp16.
+        precision: of the bundle's networks, see `immunogate.manifest.PRECISIONS`.
         batch: faces a run.
     """
     limits = LIMITS[precision]

@@ -22,6 +22,8 @@ MOST_NESTED = 32
 """Levels of nesting that free-form fields (provenance) may have."""
 
 STATUSES = ("measured", "provisional")
+PRECISIONS = ("fp32", "fp16", "fp16-weights")
+"""Of networks: weights and arithmetic in float32 or float16, or float16 weights for arithmetic in float32."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ class AnalyzerEntry:
             float32, coefficients, length of the remainder, grain; output ``probabilities`` (B, n), gated (B, n + 1).
         architecture: of the purifier's networks.
         opset: ONNX operator set.
-        precision: fp32 or fp16, of weights and arithmetic; inputs and outputs stay float32.
+        precision: one of `PRECISIONS`; inputs and outputs stay float32.
         reads: face or spectrum.
         gated: whether a last probability says how much of the remainder is let through.
 
@@ -103,7 +105,7 @@ class RecogniserEntry:
         colour: order of the channels; a purified face is grey and fills all three.
         embedding_dimension: E.
         opset: ONNX operator set.
-        precision: fp32 or fp16.
+        precision: one of `PRECISIONS`.
         views: of a purified face whose embeddings are averaged, see `immunogate.views`.
 
     Raises:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from immunogate.errors import InputError, UsageError
-from immunogate.export.onnx_graph import OPSET, graph_of, in_half_precision, portable_yunet
+from immunogate.export.onnx_graph import OPSET, graph_of, in_half_precision, portable_yunet, with_half_weights
 from immunogate.manifest import DETECTOR_OUTPUTS
 from immunogate.networks.recognisers import load_recogniser
 from immunogate.networks.twin import UnitEmbedding
@@ -149,9 +149,12 @@ def _without_weights(model: Any) -> Any:
 
 
 @pytest.mark.data
-def test_half_precision_changes_a_real_embedding_little_and_halves_the_file(real: Any, rows_of_faces: Floats) -> None:
+@pytest.mark.parametrize("halve", [in_half_precision, with_half_weights])
+def test_half_precision_changes_a_real_embedding_little_and_halves_the_file(
+    real: Any, rows_of_faces: Floats, halve: Any
+) -> None:
     graph = real[1]
-    half = in_half_precision(copy.deepcopy(graph))
+    half = halve(copy.deepcopy(graph))
     planes = np.repeat(rows_of_faces.reshape(-1, 1, 112, 112)[..., 8:104], 3, axis=1) * np.float32(127.5 / 128)
     found, expected = _run(half, planes, "embedding"), _run(graph, planes, "embedding")
     assert found.dtype == np.float32

@@ -9,7 +9,7 @@ from immunogate.structs import Floats
 USUAL = 0.6
 """Score from which the gate reports a face."""
 
-MOST_EXTRA = 0.007
+MOST_EXTRA = 0.009
 """Share of what is reported at that score that may be no face."""
 
 LOWEST, HIGHEST = 0.3, 0.97

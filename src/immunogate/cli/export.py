@@ -9,6 +9,7 @@ from typing import Any
 
 from immunogate.cli.common import FACES_HELP, add_json, identified_faces, print_json, step
 from immunogate.errors import InputError
+from immunogate.manifest import PRECISIONS
 
 LARGEST_NOTES = 1 << 20
 RECOGNISERS_HELP = "see immunogate.networks.recognisers; for example mobilefacenet, irse50, ir50, iresnet50"
@@ -32,7 +33,12 @@ def add_parser(subparsers: Any) -> None:
         "--temperature", type=float, help="of the purifier's memory (default the checkpoint's, or 1, as published)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the networks (default fp32)")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the networks; fp16-weights halves their files and calculates in fp32 (default fp32)",
+    )
     parser.add_argument(
         "--basis-storage", choices=("float32", "float16", "int8"), default="float16", help="(default float16)"
     )
