@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 BATCH = 16
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 FACES_HELP = "aligned faces: an .npz with images (N,112,112) uint8 and identities"
 
 
@@ -151,3 +153,30 @@ def recognise_all(chain: FaceChain, images: np.ndarray[Any, np.dtype[np.uint8]],
         numbers = list(range(start, start + len(batch)))
         results.append(chain.recognise(batch, numbers, numbers))
     return results
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add ``--set`` for settings that have no flag of their own."""
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="any other setting, once for each")
+
+
+def assigned(words: list[str] | None, usual: Any) -> dict[str, Any]:
+    """``NAME=VALUE`` words as settings, each value of the type that it has in ``usual``, a dataclass.
+
+    Raises:
+        UsageError: a word names no setting, or its value is of another type.
+    """
+    defaults = dataclasses.asdict(usual)
+    values: dict[str, Any] = {}
+    for word in words or []:
+        name, equals, text = word.partition("=")
+        if not equals or name not in defaults:
+            raise UsageError(
+                f"--set {word!r} names no setting", f"Expected NAME=VALUE, NAME one of {', '.join(defaults)}"
+            )
+        kind: Any = type(defaults[name])
+        try:
+            values[name] = _WORDS[text.lower()] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise UsageError(f"--set {word!r}: {name} must be of type {kind.__name__}") from None
+    return values

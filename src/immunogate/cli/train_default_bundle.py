@@ -104,11 +104,11 @@ def _recogniser(data: Path, out: Path, recogniser: Path, threads: tuple[str, int
     if not first.is_file():
         do_command(
             *(*teach, "--out", first, "--steps", 5000, "--until", 2750),
-            *("--set", "pace", 0.05, "--set", "mixed", 0.5, "--set", "bend", 2.2),
+            *("--set", "pace=0.05", "--set", "mixed=0.5", "--set", "bend=2.2"),
         )
     do_command(
         *(*teach, "--out", recogniser, "--begin", first, "--steps", 4000),
-        *("--set", "hints", 0, "--set", "reuse", 2, "--set", "learning_rate", 0.002),
+        *("--set", "hints=0", "--set", "reuse=2", "--set", "learning_rate=0.002"),
     )
 
 

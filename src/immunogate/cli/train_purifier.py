@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immunogate.cli.common import FACES_HELP, add_json, identified_faces, print_json, step
+from immunogate.cli.common import FACES_HELP, add_json, add_settings, assigned, identified_faces, print_json, step
 from immunogate.cli.interrupt import StopRequest
 from immunogate.errors import UsageError
 
@@ -40,8 +40,6 @@ FLAGS: dict[str, tuple[type, str]] = {
 }
 """The settings that have a flag of their own; ``--set`` takes the others."""
 
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
 
 def add_parser(parts: Any) -> None:
     """Add the part."""
@@ -64,7 +62,7 @@ def add_parser(parts: Any) -> None:
     parser.add_argument("--paper-exact", action="store_true", default=None, help="train as published, faults included")
     for name, (kind, words) in FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, dest=name, help=words)
-    parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="any other setting, once for each")
+    add_settings(parser)
     parser.add_argument("--threads", type=int, help="threads of the processor (default: torch's own choice)")
     parser.add_argument("--device", help="cpu or cuda (default cuda where there is one)")
     add_json(parser)
@@ -74,12 +72,12 @@ def add_parser(parts: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, saving all along, and report."""
     from immunogate.training.purifier.run import BEST, checkpoint_of_run, train
-    from immunogate.training.purifier.settings import read_settings
+    from immunogate.training.purifier.settings import TrainingSettings, read_settings
     from immunogate.training.purifier.validation import validation_pairs
 
     given = {name: getattr(arguments, name) for name in FLAGS}
     settings = read_settings(
-        arguments.config, {**given, **_assigned(arguments.set or []), "paper_exact": arguments.paper_exact}
+        arguments.config, {**given, **assigned(arguments.set, TrainingSettings()), "paper_exact": arguments.paper_exact}
     )
     trainer, kept_back = _begun(arguments, settings)
     checkpoint = checkpoint_of_run(arguments.out, trainer.processes.rank)
@@ -144,26 +142,6 @@ def _begun(arguments: argparse.Namespace, settings: TrainingSettings) -> tuple[T
         beginning = None if arguments.begin_with is None else load_purifier(arguments.begin_with)
         trainer = Trainer(basis, network, spec, pixels, settings, processes, device, beginning)
     return trainer, faces.take(keep)
-
-
-def _assigned(words: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` as settings, each value of the type of its default."""
-    from immunogate.training.purifier.settings import TrainingSettings
-
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainingSettings)}
-    values: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or name not in defaults:
-            raise UsageError(
-                f"--set {word!r} names no setting", f"Expected NAME=VALUE, NAME one of {', '.join(defaults)}"
-            )
-        kind: Any = type(defaults[name])
-        try:
-            values[name] = _WORDS[text.lower()] if kind is bool else kind(text)
-        except (ValueError, KeyError):
-            raise UsageError(f"--set {word!r}: {name} must be of type {kind.__name__}") from None
-    return values
 
 
 class _Bar:

@@ -10,7 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immunogate.cli.common import FACES_HELP, add_json, identified_faces, print_json, progress, step
+from immunogate.cli.common import (
+    FACES_HELP,
+    add_json,
+    add_settings,
+    assigned,
+    identified_faces,
+    print_json,
+    progress,
+    step,
+)
 from immunogate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,9 +48,7 @@ def add_parser(parts: Any) -> None:
     parser.add_argument("--batch", type=int, help="faces a step (default 64)")
     parser.add_argument("--seed", type=int, help="of everything drawn (default 0)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of convolutions (default float32)")
-    parser.add_argument(
-        "--set", nargs=2, action="append", metavar=("NAME", "VALUE"), help="any other setting, by its name"
-    )
+    add_settings(parser)
     parser.add_argument("--begin", type=Path, help="weights of an earlier run to begin with (default random ones)")
     parser.add_argument("--until", type=int, help="stop at this step; the same command without it goes on")
     parser.add_argument("--components", type=int, default=512, help="eigenfaces that mix faces (default 512)")
@@ -85,16 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> DistilSettings:
     from immunogate.training.recogniser.settings import DistilSettings
 
-    known = {name: type(value) for name, value in asdict(DistilSettings()).items()}
-    values: dict[str, Any] = {}
-    for name, text in arguments.set or []:
-        if name not in known:
-            raise UsageError(f"there is no setting {name!r}", f"Known are {', '.join(known)}")
-        kind = known[name]
-        try:
-            values[name] = kind(text)
-        except ValueError as error:
-            raise UsageError(f"{name} must be of type {kind.__name__}, got {text!r}") from error
+    values = assigned(arguments.set, DistilSettings())
     for name in ("steps", "batch", "seed", "precision"):
         if getattr(arguments, name) is not None:
             values[name] = getattr(arguments, name)

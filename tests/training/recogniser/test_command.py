@@ -46,7 +46,7 @@ def command(faces: Path, taught_by: Path, tmp_path: Path) -> Run:
     add_parser(parser.add_subparsers())
 
     def call(*words: Any, out: Any = tmp_path / "student.pt") -> int:
-        short = ("--steps", 3, "--batch", 4, "--set", "block", 1, "--set", "validate_every", 2, "--components", 20)
+        short = ("--steps", 3, "--batch", 4, "--set", "block=1", "--set", "validate_every=2", "--components", 20)
         every = ("recogniser", faces, "--teacher", taught_by, "--out", out, *short, *words)
         arguments = parser.parse_args([str(word) for word in every])
         status: int = arguments.run(arguments)
@@ -76,7 +76,7 @@ def test_a_finished_run_is_not_run_again_and_other_settings_are_refused(
     assert (tmp_path / "student.log.jsonl").read_bytes() == before
     assert "going on at step 3 of 3" in capsys.readouterr().err
     with pytest.raises(UsageError, match="was trained with relation = 10"):
-        command("--set", "relation", 5)
+        command("--set", "relation=5")
 
 
 def test_a_run_stops_where_told_goes_on_and_begins_another(command: Run, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_run_stops_where_told_goes_on_and_begins_another(command: Run, tmp_pat
     assert command() == 0
     assert steps("student") == [1, 2, 3]
     torch.save(first, tmp_path / "first.pt")
-    slow = ("--set", "pace", 1e-8, "--set", "learning_rate", 1e-8, "--until", 1)
+    slow = ("--set", "pace=1e-8", "--set", "learning_rate=1e-8", "--until", 1)
     assert command("--begin", tmp_path / "first.pt", *slow, out=tmp_path / "second.pt") == 0
     second = torch.load(tmp_path / "second.pt", weights_only=True)
     for name in ("embed.1.weight", "embed.1.bias", "place.0.weight"):  # the others are brought to one length
@@ -102,9 +102,9 @@ def test_a_run_stops_where_told_goes_on_and_begins_another(command: Run, tmp_pat
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("--set", "speed", 3), "no setting 'speed'.*Known are steps, batch"),
-        (("--set", "reuse", "many"), "reuse must be of type int"),
-        (("--set", "mixed", 1.5), r"mixed must be in 0 \.\. 1"),
+        (("--set", "speed=3"), "names no setting.*one of steps, batch"),
+        (("--set", "reuse=many"), "reuse must be of type int"),
+        (("--set", "mixed=1.5"), r"mixed must be in 0 \.\. 1"),
         (("--steps", 0), "steps must be in"),
         (("--teacher-arch", "resnet"), "no recogniser architecture 'resnet'"),
     ],
