@@ -114,7 +114,7 @@ def test_a_run_leaves_its_files_and_says_what_it_made(train: Command, tmp_path: 
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert names == ["checkpoint.pt", "last.pt", "log.jsonl", "purifier.pt"]
     held = state(tmp_path / "run" / "purifier.pt")
-    assert (held["architecture"], held["gated"]) == ("spectral", True)
+    assert (held["architecture"], held["gated"]) == ("spectral", False)
     learned = sum(value.numel() for name, value in held["spectral"].items() if name != "scale")
     assert report["parameters"] == learned
     kinds = [(line["step"], line["kind"]) for line in map(json.loads, (tmp_path / "run/log.jsonl").open())]

@@ -70,7 +70,7 @@ def test_another_seed_takes_other_steps(begin: Any, few: Any) -> None:
 def test_a_run_with_another_setting_is_refused_by_name(begin: Any, few: Any, tmp_path: Path) -> None:
     begin(few()).save(tmp_path / "a.pt")
     changes: dict[str, Any] = {
-        "learning_rate": 0.5, "steps": 9, "seed": 4, "most_eps": 7.0, "gated": False, "width": 17, "clean": 0.3,
+        "learning_rate": 0.5, "steps": 9, "seed": 4, "most_eps": 7.0, "gated": True, "width": 17, "clean": 0.3,
         "architecture": "compact", "rehearsal": "average", "batch": 7, "jitter": 0.5,
     }  # fmt: skip
     for name, value in changes.items():
@@ -311,7 +311,7 @@ def test_a_run_may_begin_with_a_trained_purifier(begin: Any, few: Any, tmp_path:
     before = copy.deepcopy(trained.state_dict())
     second.take_step()
     expect_same(dict(before), dict(trained.state_dict()))
-    for change in ({"gated": False}, {"architecture": "compact" if architecture == "spectral" else "spectral"}):
+    for change in ({"gated": True}, {"architecture": "compact" if architecture == "spectral" else "spectral"}):
         with pytest.raises(UsageError, match="another network"):
             begin(few(**{"architecture": architecture, **change}), beginning=trained)
     if architecture == "spectral":
