@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ON_X86_LINUX := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo yes)
 TORCH ?= torch==2.13.0$(if $(ON_X86_LINUX),+cpu)
 
-.PHONY: help demo demo-real test test-slow test-integration lint format bench pictures wheel clean
+.PHONY: help demo demo-real test test-slow test-integration test-gpu cubin pycuda lint format bench pictures wheel clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -30,6 +30,15 @@ test-integration: $(VENV)/.ready  ## the tests that start real servers; installs
 	  gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad)
 	$(BIN)/python -m pytest -m "integration"
 
+test-gpu: $(VENV)/.ready  ## the tests that need an NVIDIA GPU; none of them may be skipped
+	IMMUNOGATE_REQUIRE_GPU=1 $(BIN)/python -m pytest -m "gpu"
+
+cubin: $(VENV)/.ready  ## compile the kernels for every architecture, for make wheel to carry (needs the CUDA toolkit)
+	$(BIN)/python tools/make_cubins.py
+
+pycuda: $(VENV)/.ready  ## build PyCUDA and install it, with or without a GPU here (needs the CUDA toolkit)
+	$(BIN)/python tools/make_pycuda.py
+
 lint: $(VENV)/.ready  ## formatting, style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,11 +55,12 @@ bench: $(VENV)/.torch  ## the benchmarks, into benchmarks/results/
 pictures: $(VENV)/.torch  ## draw the picture of the README
 	$(BIN)/python docs/pictures.py
 
-wheel: $(VENV)/.ready  ## build sdist and wheel into dist/
-	$(BIN)/python -m build
+wheel: $(VENV)/.ready  ## build sdist and wheel into dist/; the wheel carries the kernels of make cubin
+	$(BIN)/python -m build --sdist
+	$(BIN)/python -m build --wheel
 
 clean:  ## remove the environment and everything that was made
-	rm -rf $(VENV) out dist build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out dist build kernels/cuda/cubin *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@[ -n "$(PYTHON)" ] || (echo "no Python 3.10 to 3.12 with venv was found; set PYTHON=" && exit 2)

@@ -24,6 +24,7 @@ PREPARE = "assets"
 BENCHMARKS = {
     "bench_purify": "bench_purify",
     "bench_clones": "bench_clones",
+    "bench_host": "bench_host",
     "bench_basis": "bench_basis",
     "bench_pipeline": "bench_pipeline",
     "bench_alignment": "bench_alignment",

@@ -6,14 +6,15 @@ The paper draws one clone, unseeded (mode sample, with a seed here). The other m
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from immunogate.errors import UsageError
 from immunogate.kernels import clones
-from immunogate.kernels.reference import CloneKey, ScoreTerms, gene_weights, select, unpack
-from immunogate.structs import Antibodies, Floats, expect_shape
+from immunogate.kernels.host import host_kernels
+from immunogate.kernels.reference import CloneKey, Indices, ScoreTerms, gene_weights, unpack
+from immunogate.structs import Antibodies, Floats, Masks, expect_shape
 
 Mode = Literal["fixed", "expected", "threshold", "sample", "select"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -65,8 +66,30 @@ class AntibodySettings:
         return self.mode in ("sample", "select")
 
 
+class Drawer(Protocol):
+    """Draws clones: `immunogate.kernels.clones`, or what does the same faster, with the same bits."""
+
+    def mutate(self, probabilities: Floats, clones: Indices, key: CloneKey) -> Masks:
+        """As `clones.mutate`."""
+
+    def select_clones(
+        self, probabilities: Floats, weights: Indices, count: int, keep: int, key: CloneKey
+    ) -> tuple[Indices, Masks]:
+        """As `clones.select_clones`."""
+
+
+def cpu_drawer() -> Drawer:
+    """The host build where there is one, else NumPy: the same bits."""
+    return host_kernels() or clones
+
+
 def make_antibodies(
-    settings: AntibodySettings, coefficients: Floats, probabilities: Floats | None, key: CloneKey, pixels: int
+    settings: AntibodySettings,
+    coefficients: Floats,
+    probabilities: Floats | None,
+    key: CloneKey,
+    pixels: int,
+    drawer: Drawer | None = None,
 ) -> Antibodies:
     """The antibodies of B faces.
 
@@ -76,6 +99,7 @@ def make_antibodies(
         probabilities: (B, n) float32 in [0, 1]; None in mode fixed.
         key: frame and face numbers (B,), for the modes that draw.
         pixels: D.
+        drawer: what draws, for the modes that do; by default the fastest on this CPU.
 
     Raises:
         ValueError: a mode that needs probabilities got none, or they are not in [0, 1] or of another shape than the
@@ -94,19 +118,24 @@ def make_antibodies(
         return Antibodies("expected", settings.seed, 0, probabilities[:, None, :].astype(np.float32))
     if settings.mode == "threshold":
         return Antibodies("threshold", settings.seed, 0, (probabilities > 0.5)[:, None, :].astype(np.float32))
-    return _drawn(settings, coefficients, probabilities, key, pixels)
+    return _drawn(settings, coefficients, probabilities, key, pixels, drawer or cpu_drawer())
 
 
 def _drawn(
-    settings: AntibodySettings, coefficients: Floats, probabilities: Floats, key: CloneKey, pixels: int
+    settings: AntibodySettings,
+    coefficients: Floats,
+    probabilities: Floats,
+    key: CloneKey,
+    pixels: int,
+    drawer: Drawer,
 ) -> Antibodies:
     if settings.mode == "sample":
         count = 1
         winners = np.zeros((len(probabilities), 1), np.int64)
+        masks = drawer.mutate(probabilities, winners, key)
     else:
         count = settings.clones
         weights = gene_weights(probabilities, coefficients, settings.terms, pixels)
-        winners = select(clones.mutate_score(probabilities, weights, count, key), settings.keep)
-    masks = clones.mutate(probabilities, winners, key)
+        winners, masks = drawer.select_clones(probabilities, weights, count, settings.keep, key)
     chosen = unpack(masks, probabilities.shape[1]).astype(np.float32)
     return Antibodies(settings.mode, settings.seed, count, chosen, winners)

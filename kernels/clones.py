@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immunogate.kernels.philox import MULTIPLIERS, round_keys
-from immunogate.kernels.reference import CloneKey, Indices, thresholds
+from immunogate.kernels.reference import CloneKey, Indices, select, thresholds
 from immunogate.structs import Floats, Masks, expect_shape
 
 U64 = npt.NDArray[np.uint64]
@@ -118,6 +118,14 @@ def mutate_score(probabilities: Floats, weights: Indices, count: int, key: Clone
             sums = (drawer.draw(numbers).astype(np.float32) @ limbs).astype(np.int64)
             scores[face, numbers] = (sums[:, 0] << LIMB) + sums[:, 1]
     return scores
+
+
+def select_clones(
+    probabilities: Floats, weights: Indices, count: int, keep: int, key: CloneKey
+) -> tuple[Indices, Masks]:
+    """The ``keep`` best of the clones 0 .. count - 1: winners (B, keep) int64, best first, and masks (B, keep, W)."""
+    winners = select(mutate_score(probabilities, weights, count, key), keep)
+    return winners, mutate(probabilities, winners, key)
 
 
 def _limbs(weights: npt.NDArray[np.int64]) -> Floats:

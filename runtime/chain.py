@@ -121,6 +121,7 @@ def open_chain(
     seed: int | None = None,
     threads: int | None = None,
     longest_side: int = LONGEST_SIDE,
+    backend: str = "cpu",
 ) -> FaceChain:
     """Load a bundle's networks and basis, each verified.
 
@@ -130,9 +131,12 @@ def open_chain(
         seed: key of the generator instead of the bundle's.
         threads: threads of each stage.
         longest_side: side in pixels to which the detector shrinks larger frames.
+        backend: where purification is done: cpu, cuda or auto. Masks and winners do not depend on it, pixels by
+            rounding alone. A chain on a GPU has to be used by the thread that opened it.
 
     Raises:
         BundleError: a file is missing, tampered with or not what it should be.
+        DeviceError, CompileError: the backend can not be used.
         UsageError: the mode is unknown or needs an analyzer that the bundle does not have, or a number is out of range.
     """
     _check_range("--threads", threads, 1, MOST_THREADS)
@@ -161,7 +165,7 @@ def open_chain(
     detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
     return FaceChain(
         Detector(detector, longest_side),
-        Purifier(basis, settings, analyzer, threads),
+        Purifier(basis, settings, analyzer, threads, backend),
         Recogniser(recogniser, entry),
     )
 

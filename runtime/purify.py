@@ -8,7 +8,7 @@ import numpy as np
 
 from immunogate.basis import Eigenbasis
 from immunogate.kernels.antibody import AntibodySettings, make_antibodies
-from immunogate.kernels.cpu import CpuKernels
+from immunogate.kernels.backend import open_kernels
 from immunogate.kernels.reference import CloneKey, analyzer_input
 from immunogate.runtime.runner import OnnxRunner
 from immunogate.structs import CROP_SIZE, PIXELS, Antibodies, Floats
@@ -28,16 +28,19 @@ class Purified:
 
 
 class Purifier:
-    """The purifier of one bundle on the CPU.
+    """The purifier of one bundle; its networks run on the CPU, its products and draws on the backend.
 
     Args:
         basis: mean face and eigenfaces.
         settings: inference mode and its numbers.
         analyzer: the network for the probabilities; needed by every mode but fixed.
         threads: workers for the products with the basis.
+        backend: cpu, cuda or auto; see `immunogate.kernels.backend.open_kernels`. On a GPU it has to be used by the
+            thread that made it.
 
     Raises:
         ValueError: the mode needs an analyzer and there is none.
+        DeviceError, CompileError: the backend can not be used.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Purifier:
         settings: AntibodySettings,
         analyzer: OnnxRunner | None = None,
         threads: int | None = None,
+        backend: str = "cpu",
     ) -> None:
         if settings.needs_probabilities and analyzer is None:
             raise ValueError(f"mode {settings.mode} needs an analyzer; this bundle has none")
@@ -53,7 +57,7 @@ class Purifier:
         self._analyzer = analyzer if settings.needs_probabilities else None
         # In mode fixed the eigenfaces behind top_k never act: a copy of the others lets the rest be freed.
         rows = basis.basis[: settings.top_k].copy() if settings.mode == "fixed" else basis.basis
-        self._kernels = CpuKernels(basis.mean, rows, threads)
+        self._kernels = open_kernels(backend, basis.mean, rows, threads)
 
     def purify(self, faces: Floats, key: CloneKey) -> Purified:
         """Purify B faces.
@@ -67,7 +71,7 @@ class Purifier:
         genes = coefficients
         if probabilities is not None and probabilities.shape[1] == coefficients.shape[1] + 1:  # gated
             genes = self._kernels.spectrum(faces, coefficients)
-        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS)
+        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS, self._kernels)
         return Purified(self._kernels.act(coefficients, antibodies.weights, faces), antibodies)
 
     def probabilities(self, faces: Floats) -> Floats:

@@ -21,7 +21,9 @@ OLDEST_SETUPTOOLS = 77
 
 MOST_MEGABYTES = 400
 OWN_MODELS = ("immunogate/models/default/", "immunogate/demo/perturbations.npz")
-NOT_SOURCE = (".git", ".venv", "out", "dist", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+NOT_SOURCE = (
+    ".git", ".venv", "out", "dist", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "cubin"
+)  # fmt: skip
 
 
 def _settings() -> dict[str, Any]:
@@ -131,6 +133,27 @@ def test_the_wheel_holds_the_projects_own_models(wheel: Path) -> None:
         for path in models:
             assert archive.read(path.relative_to(folder).as_posix()) == path.read_bytes()
     assert sum(path.stat().st_size for path in models) < 26 << 20
+
+
+def test_the_wheel_holds_the_sources_of_the_kernels(wheel: Path) -> None:
+    sources = {
+        path.name for path in (ROOT / "kernels" / "cuda").iterdir() if path.suffix in (".cu", ".cuh", ".cpp", ".h")
+    }
+    held = {Path(name).name for name in _names(wheel) if name.startswith("immunogate/kernels/cuda/")}
+    assert "select.cu" in sources
+    assert held == sources
+
+
+def test_compiled_kernels_are_carried_by_the_wheel_and_not_by_the_sdist(checkout: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(checkout, tmp_path / "checkout", symlinks=True)
+    cubin = again / "kernels" / "cuda" / "cubin"
+    cubin.mkdir()
+    for name in ("manifest.json", "act.sm_90.cubin"):
+        (cubin / name).write_text("made", encoding="utf-8")
+    carried = {name for name in _names(_build("wheel", again, tmp_path / "wheel")) if "/cubin/" in name}
+    assert carried == {f"immunogate/kernels/cuda/cubin/{name}" for name in ("manifest.json", "act.sm_90.cubin")}
+    with tarfile.open(_build("sdist", again, tmp_path / "sdist")) as archive:
+        assert not [name for name in archive.getnames() if "cubin/" in name]
 
 
 def test_the_installed_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> None:

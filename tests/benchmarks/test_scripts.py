@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from run_all import BENCHMARKS
 
+from immunogate.kernels.host_build import HostBuildError, find_compiler
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [*BENCHMARKS, "provisional", "run_all"]
 RunScript = Callable[..., dict[str, Any]]
@@ -50,6 +52,16 @@ def test_clones(run_script: RunScript) -> None:
     cases = run_script("bench_clones")["measured"]["clones"]
     assert list(cases) == ["25", "100"]
     assert cases["25"]["ours"]["median_ms"] < cases["100"]["every_clone_rebuilt"]["median_ms"]
+
+
+def test_host(run_script: RunScript) -> None:
+    try:
+        find_compiler()
+    except HostBuildError as error:
+        pytest.skip(str(error))
+    cases = run_script("bench_host")["measured"]["clones"]
+    assert list(cases) == ["25", "100"]
+    assert cases["100"]["speed_up"] > 1
 
 
 @pytest.mark.data

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,8 @@ import pytest
 
 from immunogate.kernels import clones, reference
 from immunogate.kernels.cpu import CpuKernels
+from immunogate.kernels.host import HostKernels, host_kernels
+from immunogate.kernels.host_build import HostBuildError, find_compiler, host_library
 from immunogate.kernels.reference import CloneKey
 
 Array = npt.NDArray[Any]
@@ -53,9 +58,27 @@ def _cpu_act(coefficients: Array, weights: Array, mean: Array, basis: Array) -> 
         return kernels.act(coefficients.astype(np.float32), weights)
 
 
+def _of_host(name: str) -> Callable[..., Any]:
+    """A method of the host build; where there is no compiler, its tests are skipped."""
+
+    def call(*given: Any) -> Any:
+        found = host_kernels()
+        if found is None:
+            pytest.skip("the host build needs a C++ compiler")
+        return getattr(found, name)(*given)
+
+    return call
+
+
+def _host_act(coefficients: Array, weights: Array, mean: Array, basis: Array) -> Array:
+    found: Array = _of_host("act")(coefficients.astype(np.float32), weights, mean, basis)
+    return found
+
+
 BACKENDS = [
     Backend("reference", reference.mutate, _reference_scores, reference.select, reference.project, reference.act),
     Backend("numpy", clones.mutate, clones.mutate_score, reference.select, _cpu_project, _cpu_act),
+    Backend("host", _of_host("mutate"), _of_host("mutate_score"), reference.select, _of_host("project"), _host_act),
 ]
 
 
@@ -87,3 +110,66 @@ def make_basis() -> Callable[..., tuple[Array, Array]]:
         return mean, np.ascontiguousarray(rows, np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> HostKernels:
+    """The host build, made anew."""
+    try:
+        return HostKernels(host_library(tmp_path_factory.mktemp("host")))
+    except HostBuildError as error:
+        if "PATH" in str(error) or "none" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+class Emulator:
+    """Runs the CUDA kernels on the host, see cuda_on_host.h.
+
+    Args:
+        library: built from cuda_on_host.cpp.
+        backwards: threads and blocks run from the last to the first.
+    """
+
+    def __init__(self, library: ctypes.CDLL, backwards: bool) -> None:
+        self._library = library
+        self._library.run_kernel.restype = ctypes.c_char_p
+        self._backwards = backwards
+
+    def launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *given: Any, shared: int = 0) -> None:
+        """Run a kernel. Arrays go as pointers and are written to, None as null, int as int, float as float."""
+        held = []
+        for value in given:
+            if value is None or isinstance(value, np.ndarray):
+                assert value is None or value.flags.c_contiguous
+                held.append(ctypes.c_void_p(None if value is None else value.ctypes.data))
+            elif isinstance(value, int):
+                held.append(ctypes.c_int(value))
+            else:
+                held.append(ctypes.c_float(value) if isinstance(value, float) else value)
+        pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(value) for value in held))
+        sizes = [(ctypes.c_uint * 3)(*(*extent, 1, 1)[:3]) for extent in (grid, block)]
+        fault = self._library.run_kernel(name.encode(), *sizes, shared, pointers, len(held), int(self._backwards))
+        assert fault is None, f"{name}: {fault.decode()}"
+
+
+@pytest.fixture(scope="session")
+def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """All kernels, compiled with g++."""
+    try:
+        compiler = find_compiler()
+    except HostBuildError as error:
+        pytest.skip(str(error))
+    here, path = Path(__file__).parent, tmp_path_factory.mktemp("emulator") / "kernels.so"
+    sources = here.parents[1] / "kernels" / "cuda"
+    flags = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
+    command = [compiler, *flags, f"-I{sources}", "-o", str(path), str(here / "cuda_on_host.cpp")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(path))
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["forwards", "backwards"])
+def emulator(request: pytest.FixtureRequest, emulator_library: ctypes.CDLL) -> Emulator:
+    """The kernels on the host, in both orders of threads and blocks."""
+    return Emulator(emulator_library, request.param)

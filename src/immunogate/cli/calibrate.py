@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from immunogate.cli.common import (
     FACES_HELP,
+    add_backend,
     add_bundle,
     add_json,
     identified_faces,
@@ -40,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
     threshold.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write a calibrated copy there; the shipped bundle is never changed"
     )
+    add_backend(threshold)
     add_json(threshold)
     threshold.set_defaults(run=run)
 
@@ -52,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     identified_faces(arguments.faces)  # refuse a file that will not do before anything is written
     if arguments.out is not None:
         bundle = copied(bundle, arguments.out)
-    bundle = calibrate_bundle(bundle, arguments.faces)
+    bundle = calibrate_bundle(bundle, arguments.faces, arguments.backend)
     calibration = bundle.calibration()
     if arguments.json:
         print_json(dataclasses.asdict(calibration))
@@ -82,7 +84,7 @@ def copied(bundle: Bundle, folder: Path) -> Bundle:
     return open_bundle(folder)
 
 
-def calibrate_bundle(bundle: Bundle, faces_file: Path) -> Bundle:
+def calibrate_bundle(bundle: Bundle, faces_file: Path, backend: str = "cpu") -> Bundle:
     """Measure on the faces of a file and write the limits into the bundle.
 
     The threshold that the recogniser would need without purification goes into the provenance: nothing decides by
@@ -101,7 +103,7 @@ def calibrate_bundle(bundle: Bundle, faces_file: Path) -> Bundle:
     assert even.identities is not None
     chosen = even.take(thin(even.identities))
     assert chosen.identities is not None
-    with open_chain(bundle) as chain:
+    with open_chain(bundle, backend=backend) as chain:
         found = recognise_all(chain, chosen.images, "calibrating")
     people = len(np.unique(chosen.identities))
     raw = np.concatenate([part.raw for part in found])

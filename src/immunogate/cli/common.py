@@ -41,6 +41,16 @@ def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> 
         parser.add_argument("--bundle", **words)
 
 
+def add_backend(parser: argparse._ActionsContainer) -> None:
+    """The flag --backend."""
+    parser.add_argument(
+        "--backend",
+        choices=("cpu", "cuda", "auto"),
+        default="cpu",
+        help="where faces are purified; auto: a GPU where one can be used (default cpu)",
+    )
+
+
 def opened_bundle(named: Path | None) -> Bundle:
     """The bundle that was named, else the default one, which is said on stderr.
 

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from immunogate.cli.common import add_json, print_json
+from immunogate.cli.doctor_gpu import examine_gpu, gpu_is_usable, gpu_to_lines
 from immunogate.cli.models import bundle_to_text, describe_bundle
 from immunogate.errors import UsageError
 from immunogate.places import default_gallery
@@ -54,6 +55,7 @@ def examine() -> dict[str, Any]:
         "packages": found,
         "bundle": bundle,
         "gallery": _gallery(),
+        "gpu": examine_gpu(),
         "video": {name: _has(build, name) for name in ("FFMPEG", "GStreamer", "v4l/v4l2")},
     }
 
@@ -74,6 +76,9 @@ def to_text(report: dict[str, Any]) -> str:
         f"OpenCV reads video by: {video}",
         bundle_to_text(report["bundle"]),
         f"gallery   {report['gallery'] or 'none of your own yet: immunogate enroll FOLDER'}",
+        "",
+        *gpu_to_lines(report["gpu"]),
+        f"--backend cuda can {'be used' if gpu_is_usable(report['gpu']) else 'not be used'} here",
         "",
         "ready to run a gate on the CPU" if report["ready"] else "NOT ready",
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from immunogate.cli.common import (
     PICTURES,
+    add_backend,
     add_bundle,
     add_gallery,
     add_json,
@@ -32,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_bundle(parser)
     add_gallery(parser)
+    add_backend(parser)
     parser.add_argument("--person", help="whose the pictures are, where they are not in folders by person")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="FOLDER|PICTURE", help="what to enroll")
     add_json(parser)
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = chosen_gallery(arguments.gallery, make_folder=True)
     if path.exists():
         Gallery(path, *binding).close()  # refuse another bundle's gallery before the work, not after
-    with open_chain(bundle) as chain:
+    with open_chain(bundle, backend=arguments.backend) as chain:
         attempts = list(progress(attempt_all(chain, jobs), "enrolling", len(jobs)))
     samples = [attempt.sample for attempt in attempts if attempt.sample]
     added = 0

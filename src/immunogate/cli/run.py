@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from immunogate.cli.common import add_bundle, add_gallery, chosen_gallery, opened_bundle
+from immunogate.cli.common import add_backend, add_bundle, add_gallery, chosen_gallery, opened_bundle
 from immunogate.cli.interrupt import StopRequest
 from immunogate.errors import UsageError
 
@@ -73,6 +73,7 @@ def add_parser(subparsers: Any) -> None:
     machine = parser.add_argument_group("how it runs")
     machine.add_argument("--mode", help="inference mode instead of the bundle's; needs --threshold")
     machine.add_argument("--seed", metavar="N", type=int, help="of drawn clones, instead of the bundle's")
+    add_backend(machine)
     machine.add_argument("--threads", metavar="N", type=int, help="threads of each stage (default: up to 4)")
     machine.add_argument(
         "--detector-size",
@@ -111,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 threads=arguments.threads,
                 longest_side=arguments.detector_size,
+                backend=arguments.backend,
             )
         )
         camera = stack.enter_context(open_camera(arguments.source, realtime=arguments.realtime))
