@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from immunogate.basis import Eigenbasis
-from immunogate.kernels.antibody import AntibodySettings, make_antibodies
+from immunogate.kernels.antibody import AntibodySettings, cpu_drawer, make_antibodies
 from immunogate.kernels.backend import open_kernels
 from immunogate.kernels.reference import CloneKey, analyzer_input
 from immunogate.runtime.runner import OnnxRunner
@@ -58,6 +58,8 @@ class Purifier:
         # In mode fixed the eigenfaces behind top_k never act: a copy of the others lets the rest be freed.
         rows = basis.basis[: settings.top_k].copy() if settings.mode == "fixed" else basis.basis
         self._kernels = open_kernels(backend, basis.mean, rows, threads)
+        if settings.is_random:
+            cpu_drawer()  # where it has to be compiled first, now: a decision that waits for it would be stale
 
     def purify(self, faces: Floats, key: CloneKey) -> Purified:
         """Purify B faces.
