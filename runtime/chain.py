@@ -153,7 +153,8 @@ def open_chain(
         analyzer = OnnxRunner(bundle.read(manifest.analyzer.file), manifest.analyzer.file, threads)
         numbers = manifest.purifier.components + 2
         shapes = {"face": (None, 1, CROP_SIZE, CROP_SIZE), "spectrum": (None, numbers)}
-        analyzer.expect(shapes[manifest.analyzer.reads], ("probabilities",))
+        genes = manifest.purifier.components + manifest.analyzer.gated
+        analyzer.expect(shapes[manifest.analyzer.reads], ("probabilities",), (None, genes))
     basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
     held, stated = len(basis.basis), manifest.purifier.components
     if held != stated:

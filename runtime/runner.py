@@ -42,25 +42,33 @@ class OnnxRunner:
         self.input_name: str = self._session.get_inputs()[0].name
         self.input_shape: list[int | str] = self._session.get_inputs()[0].shape
         self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
+        self.output_shapes: list[list[int | str]] = [output.shape for output in self._session.get_outputs()]
 
-    def expect(self, input_shape: Sequence[int | None], outputs: Sequence[str]) -> None:
+    def expect(
+        self, input_shape: Sequence[int | None], outputs: Sequence[str], output_shape: Sequence[int | None] = ()
+    ) -> None:
         """Check that this is the network that was meant.
 
         Args:
             input_shape: what it will be given; None where any length is.
             outputs: names that will be asked for.
+            output_shape: of the first of them, where it matters.
 
         Raises:
-            BundleError: it takes another input or lacks an output.
+            BundleError: it takes another input, lacks an output, or gives one of another shape.
         """
         takes, missing = self.input_shape, sorted(set(outputs) - set(self.output_names))
-        fits = len(takes) == len(input_shape) and all(
-            own == given for own, given in zip(takes, input_shape, strict=True) if isinstance(own, int) and given
-        )
-        if missing or not fits:
+        if missing or not _fits(takes, input_shape):
             raise BundleError(
                 f"{self.name} is not the network that the manifest describes: it takes {takes} and gives "
                 f"{', '.join(self.output_names[:4])}; expected {list(input_shape)} and {', '.join(outputs[:4])}",
+                "Export the bundle again",
+            )
+        gives = self.output_shapes[self.output_names.index(outputs[0])]
+        if output_shape and not _fits(gives, output_shape):
+            raise BundleError(
+                f"{self.name} is not the network that the manifest describes: its {outputs[0]} are {gives}, expected "
+                f"{list(output_shape)}",
                 "Export the bundle again",
             )
 
@@ -72,3 +80,10 @@ class OnnxRunner:
         """
         values = self._session.run(self.output_names, {self.input_name: np.ascontiguousarray(batch)})
         return dict(zip(self.output_names, values, strict=True))
+
+
+def _fits(own: Sequence[int | str], given: Sequence[int | None]) -> bool:
+    """Whether a network's shape, in which names stand for any length, takes this one."""
+    return len(own) == len(given) and all(
+        length == asked for length, asked in zip(own, given, strict=True) if isinstance(length, int) and asked
+    )

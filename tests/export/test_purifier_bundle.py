@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 from immunogate.basis import STORAGES
 from immunogate.bundle import open_bundle, write_manifest
-from immunogate.errors import UsageError
+from immunogate.errors import BundleError, UsageError
 from immunogate.export import assemble
 from immunogate.export.assemble import ExportOptions, drawn_faces, export_bundle
 from immunogate.export.sources import load_sources
@@ -314,6 +315,15 @@ def test_a_bundle_says_what_its_analyzer_reads(spectral_bundle: Any, spectral: A
     card = " ".join((spectral_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8").split())
     assert "architecture spectral, reads the spectrum" in card
     assert ("gate for the remainder" in card) == gated
+
+
+def test_a_manifest_that_misstates_the_gate_is_refused(spectral_bundle: Any, tmp_path: Path) -> None:
+    manifest = spectral_bundle.manifest
+    shutil.copytree(spectral_bundle.folder, tmp_path / "bundle")
+    other = replace(manifest, analyzer=replace(manifest.analyzer, gated=not manifest.analyzer.gated))
+    write_manifest(tmp_path / "bundle", other)
+    with pytest.raises(BundleError, match=r"its probabilities are \['?batch'?, \d+\], expected \[None, \d+"):
+        open_chain(open_bundle(tmp_path / "bundle"))
 
 
 def test_the_spectral_graph_is_its_network_at_any_batch(

@@ -69,10 +69,12 @@ def run_detector(arguments: argparse.Namespace) -> int:
     from immunogate.files import write_whole
     from immunogate.training.detector.settings import DetectorSettings
     from immunogate.training.detector.trainer import Trainer
+    from immunogate.training.memory import keep_freed_memory
 
     _expect_endings(arguments)
     given = {key: getattr(arguments, key) for key in ("steps", "batch", "seed")}
     settings = DetectorSettings(**{key: value for key, value in given.items() if value is not None})
+    keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
     start = time.perf_counter()

@@ -108,11 +108,13 @@ def _begun(arguments: argparse.Namespace, settings: DistilSettings, faces: Align
     from immunogate.files import sha256_of_bytes, sha256_of_file
     from immunogate.networks.recognisers import load_recogniser
     from immunogate.training.eigenbasis import fit_eigenbasis
+    from immunogate.training.memory import keep_freed_memory
     from immunogate.training.recogniser.crowd import Crowd
     from immunogate.training.recogniser.teacher import Teacher
     from immunogate.training.recogniser.trainer import Trainer
     from immunogate.training.recogniser.validation import Examination
 
+    keep_freed_memory()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
         cv2.setNumThreads(arguments.threads)
