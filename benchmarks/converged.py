@@ -37,8 +37,10 @@ def pushed(
     for restart in range(restarts):
         noise = torch.rand(faces.shape, generator=torch.Generator().manual_seed(restart))
         start = (faces + eps * (2 * noise - 1)).clamp(-1, 1)
-        for rows in torch.from_numpy(np.flatnonzero(found >= lost)).split(BATCH):
-            parts = tuple(part[rows] for part in (faces, away, templates, start))
+        holding = np.flatnonzero(found >= lost)
+        for begin in range(0, len(holding), BATCH):
+            rows = holding[begin : begin + BATCH]
+            parts = tuple(part[torch.from_numpy(rows)] for part in (faces, away, templates, start))
             found[rows] = np.minimum(found[rows], _trajectory(embed, parts, lost, eps, steps))
     return found
 
