@@ -41,6 +41,7 @@ def to_text(bundle: Bundle) -> str:
     manifest = bundle.manifest
     purifier, recogniser = manifest.purifier, manifest.recogniser
     kept = f", top {purifier.top_k}" if purifier.mode == "fixed" else ""
+    views = f", mean of {recogniser.views} views" if recogniser.views > 1 else ""
     analyzer = f"{manifest.analyzer.architecture}, {manifest.analyzer.precision}" if manifest.analyzer else "none"
     lines = [
         f"{manifest.model_id}  ({bundle.folder}, made {manifest.created})",
@@ -49,7 +50,7 @@ def to_text(bundle: Bundle) -> str:
         f"analyzer    {analyzer}",
         f"purifier    mode {purifier.mode}{kept} of {purifier.components} eigenfaces stored as {purifier.storage}",
         f"recogniser  {recogniser.architecture}, {recogniser.width}x{recogniser.height}, "
-        f"{recogniser.embedding_dimension} values, {recogniser.precision}, opset {recogniser.opset}",
+        f"{recogniser.embedding_dimension} values, {recogniser.precision}, opset {recogniser.opset}{views}",
         "",
         *(f"{name:<18}{entry.bytes:>12,} bytes  sha256 {entry.sha256}" for name, entry in manifest.files.items()),
         "every file has the hash in the manifest",
