@@ -1,6 +1,6 @@
 """Runs every benchmark and writes ``benchmarks/results``: a JSON document each and a table of targets against measures.
 
-What is slow to make (eigenbasis, bundle) is made first. The limits that ship with the package are no benchmark: see
+With names, only those run, and the table is drawn from all documents that are there. What is slow to make (eigenbasis, bundle) is made first. The limits that ship with the package are no benchmark: see
 ``provisional.py``.
 """
 
@@ -40,14 +40,19 @@ BENCHMARKS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, each in a process of its own, then draw up the table; 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default all)")
     parser.add_argument("--quick", action="store_true", help="small ones, for trying out")
     parser.add_argument("--out", type=Path, help="folder (default benchmarks/results, with --quick out/benchmarks)")
     arguments = parser.parse_args(argv)
+    unknown = sorted(set(arguments.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}; known are {', '.join(BENCHMARKS)}")
     out: Path = (arguments.out or (ROOT / "out" / "benchmarks" / "quick" if arguments.quick else RESULTS)).resolve()
     out.mkdir(parents=True, exist_ok=True)
     failed = []
-    for number, script in enumerate((PREPARE, *BENCHMARKS)):
-        print(f"[{number}/{len(BENCHMARKS)}] {script} ...", file=sys.stderr, flush=True)
+    scripts = arguments.names or list(BENCHMARKS)
+    for number, script in enumerate((PREPARE, *scripts)):
+        print(f"[{number}/{len(scripts)}] {script} ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
         words = [sys.executable, str(HERE / f"{script}.py")]
         if script != PREPARE:
@@ -55,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if subprocess.run(words, cwd=ROOT, check=False).returncode:
             failed.append(script)
         print(
-            f"[{number}/{len(BENCHMARKS)}] {script}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True
+            f"[{number}/{len(scripts)}] {script}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True
         )
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
     text = readme(documents)
