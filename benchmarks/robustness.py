@@ -69,6 +69,7 @@ class Asked:
     sanity: bool
     name: str
     views: int
+    fixed_views: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def posed(asked: Asked) -> Problem:
         UNDEFENDED: TorchTwin(recogniser, spec, truncate(basis, 1), top_k=1),
         FIXED: TorchTwin(recogniser, spec, _leading(basis, KEPT), top_k=KEPT),
     }
-    if asked.views > 1:
+    if asked.fixed_views:
         name = f"{FIXED}, {asked.views} views"
         pipelines[name] = TorchTwin(recogniser, spec, _leading(basis, KEPT), top_k=KEPT, views=asked.views)
     for name, path in asked.purifiers.items():
@@ -292,6 +293,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Asked, Options]:
     parser.add_argument("--steps", type=int, default=80, help="of adaptive PGD (default 80)")
     parser.add_argument("--restarts", type=int, default=2, help="of adaptive PGD (default 2)")
     parser.add_argument("--views", type=int, default=1, help="of each purified face (default 1)")
+    parser.add_argument("--fixed-views", action="store_true", help="also the fixed projection, with as many views")
     parser.add_argument("--no-sanity", action="store_true", help="leave the sanity rows out")
     parser.add_argument("--name", default=NAME, help="of the document (default robustness)")
     parser.add_argument("--threads", type=int)
@@ -310,7 +312,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Asked, Options]:
     recogniser = given.recogniser or data() / RECOGNISER
     return (
         Asked(given.basis, purifiers, recogniser, given.recogniser_arch, given.pairs, given.steps, given.restarts,
-              not given.no_sanity, given.name, given.views),
+              not given.no_sanity, given.name, given.views, given.fixed_views),
         Options(given.quick, given.json, out),
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Runs every benchmark and writes ``benchmarks/results``: a JSON document each and a table of targets against measures.
 
-With names, only those run, and the table is drawn from all documents that are there. What is slow to make (eigenbasis, bundle) is made first. The limits that ship with the package are no benchmark: see
-``provisional.py``.
+With names, only those run, and the table is drawn from all documents that are there. What is slow to make (eigenbasis,
+bundle) is made first. The limits that ship with the package are no benchmark: see ``provisional.py``.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             words += ["--out", str(out / f"{BENCHMARKS[script]}.json")] + ["--quick"] * arguments.quick
         if subprocess.run(words, cwd=ROOT, check=False).returncode:
             failed.append(script)
-        print(
-            f"[{number}/{len(scripts)}] {script}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True
-        )
+        print(f"[{number}/{len(scripts)}] {script}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
     text = readme(documents)
     write_whole(out / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
