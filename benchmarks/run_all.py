@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,13 @@ def readme(documents: list[dict[str, Any]]) -> str:
     if any(document["quick"] for document in documents):
         lines += ["**Some were run with --quick: not for quoting.**", ""]
     lines += [HEADING]
+    said = Counter(entry["what"] for document in documents for entry in document["targets"])
     for document in documents:
         for entry in document["targets"]:
-            lines.append(Target(**{name: value for name, value in entry.items() if name != "met"}).row())
+            what = entry["what"] if said[entry["what"]] == 1 else f"{document['benchmark']}: {entry['what']}"
+            lines.append(
+                Target(**{**{name: value for name, value in entry.items() if name != "met"}, "what": what}).row()
+            )
     lines += ["", "| benchmark | date | device | load before | versions | commit |", "|---|---|---|---|---|---|"]
     lines += [_where(document["benchmark"], document["environment"]) for document in documents]
     return "\n".join(lines) + "\n"
