@@ -52,7 +52,8 @@ SIDES = (20.0, 40.0)
 ANGLES = (-30, -15, 15, 30)
 SHIFT = (11, 7)
 QUICK_PHOTOS = 40
-FRAMES = ((480, 640), (240, 320))
+FRAMES = ((480, 640), (256, 320))
+"""Rows and columns of the networks' input, multiples of 32 as the gate makes them."""
 
 
 @dataclass
