@@ -5,7 +5,9 @@ Bundles are shared by the whole session: whoever wants to damage one copies it f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,23 @@ FITTED, COMPONENTS, CALIBRATED = 900, 850, 350
 TINY_GENES, TINY_EMBEDDING = 64, 16
 
 MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture(scope="session")
+def one_torch_thread() -> Callable[[], AbstractContextManager[None]]:
+    """Keeps torch on one thread for a while, where any test could import it; nothing is imported for it."""
+
+    @contextmanager
+    def keep() -> Iterator[None]:
+        torch = sys.modules.get("torch")
+        before = torch.get_num_threads() if torch else 0
+        if torch:
+            torch.set_num_threads(1)
+        yield
+        if torch:
+            torch.set_num_threads(before)
+
+    return keep
 
 
 @pytest.fixture(scope="session")

@@ -1,47 +1,65 @@
 """Compiles every kernel for every architecture the toolkit knows, into kernels/cuda/cubin, and tables what they need.
 
-A kernel that spills registers, or a file that does not compile, ends it with exit status 1 and nothing written.
+A kernel that spills registers, or a file that does not compile, ends it with exit status 1 and nothing written but the
+table. Needs no GPU.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
 from immunogate.errors import ImmunogateError
+from immunogate.files import write_whole
 from immunogate.kernels import compile as kernels
 from immunogate.kernels.compilers import Nvcc, nvcc_places
 from immunogate.kernels.cubins import ARCHITECTURES, write_prebuilt
 
+Needs = dict[str, dict[str, kernels.Usage]]
+"""What each kernel needs, by architecture and name."""
 
-def main(wanted: list[str]) -> int:
+
+def main(words: list[str] | None = None) -> int:
     """Compile for the architectures that are named, or for all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "architectures", nargs="*", metavar="ARCHITECTURE", help="such as sm_90 (default: all that ship)"
+    )
+    parser.add_argument("--table", type=Path, help="write the table, Markdown, here as well")
+    given = parser.parse_args(words)
     place = next(nvcc_places(), None)
     if place is None:
         print("nvcc was not found: install the CUDA toolkit, or set CUDA_HOME to its folder", file=sys.stderr)
         return 2
     try:
-        return make(Nvcc(place), wanted or list(ARCHITECTURES))
+        return make(Nvcc(place), given.architectures or list(ARCHITECTURES), given.table)
     except ImmunogateError as error:
         print(error, file=sys.stderr)
         return error.exit_code
 
 
-def make(nvcc: Nvcc, wanted: list[str]) -> int:
+def make(nvcc: Nvcc, wanted: list[str], out: Path | None) -> int:
     """Compile, table, write."""
     known = nvcc.architectures()
     for name in (name for name in wanted if name not in known):
         print(f"{nvcc.version} does not know {name}: left out")
-    wanted = [name for name in wanted if name in known]
-    made, spilling = {}, []
+    needs: Needs = {name: {} for name in wanted if name in known}
+    made = {}
     for name in kernels.kernel_names():
+        print(f"{name}.cu ...", file=sys.stderr, flush=True)
         source = kernels.read_source(name)
-        codes, used = {}, {}
-        for architecture in wanted:
+        codes = {}
+        for architecture, found in needs.items():
             compiled = kernels.compiled_by(nvcc, source, architecture)
             codes[architecture] = compiled.code
-            used[architecture] = kernels.usage_of(compiled.log)
+            found |= kernels.usage_of(compiled.log)
         made[name] = (source.sha256(), codes)
-        spilling += show(name, used)
+    text = table(needs, nvcc.version)
+    print(text)
+    if out:
+        write_whole(out, lambda path: path.write_text(text, encoding="utf-8"))
+    spilling = [f"{kernel}@{name}" for name, found in needs.items() for kernel in found if found[kernel].spilled]
     if spilling:
         print(f"registers are spilled in {', '.join(spilling)}", file=sys.stderr)
         return 1
@@ -51,17 +69,21 @@ def make(nvcc: Nvcc, wanted: list[str]) -> int:
     return 0
 
 
-def show(name: str, used: dict[str, dict[str, kernels.Usage]]) -> list[str]:
-    """One line a kernel; those that spill are returned as kernel@architecture."""
-    spilling = []
-    for kernel in next(iter(used.values()), {}):
-        each = {architecture: usage[kernel] for architecture, usage in used.items()}
-        spilling += [f"{kernel}@{architecture}" for architecture, usage in each.items() if usage.spilled]
-        registers = " ".join(f"{architecture[3:]}:{usage.registers}" for architecture, usage in each.items())
-        shared = max(usage.shared for usage in each.values())
-        print(f"{name + '.cu':<14}{kernel:<22}registers {registers}, shared memory {shared} bytes", flush=True)
-    return spilling
+def table(found: Needs, compiler: str) -> str:
+    """Markdown: a row for each kernel, registers in a column for each architecture."""
+    architectures = list(found)
+    lines = [
+        f"Registers a thread by {compiler}, and spilled bytes where there are any; static shared memory in bytes.",
+        "",
+        f"| kernel | shared | {' | '.join(architectures)} |",
+        f"|---|---|{'---|' * len(architectures)}",
+    ]
+    for kernel in sorted(found[architectures[0]]):
+        usages = [found[architecture][kernel] for architecture in architectures]
+        cells = [f"{usage.registers}" + (f" + {usage.spilled} spilled" if usage.spilled else "") for usage in usages]
+        lines.append(f"| {kernel} | {max(usage.shared for usage in usages)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

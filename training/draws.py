@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 
+def digest(seed: int, step: int, purpose: str) -> bytes:
+    """32 bytes to seed a generator of its own for one purpose in one step, block or epoch."""
+    return hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
+
+
 def generator(seed: int, step: int, purpose: str) -> torch.Generator:
     """A CPU generator of its own for one purpose in one step."""
-    digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(int.from_bytes(digest(seed, step, purpose)[:8], "big") >> 1)
 
 
 def uniform(seed: int, step: int, purpose: str, *shape: int) -> Tensor:

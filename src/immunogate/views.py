@@ -40,6 +40,8 @@ MOST_SHIFT = 2
 
 def seen(faces: Floats, view: View) -> Floats:
     """(B, D) float32 faces in one view; (B, D)."""
+    if view == View():
+        return faces
     planes = faces.reshape(-1, CROP_SIZE, CROP_SIZE)
     planes = planes[:, :, ::-1] if view.mirrored else planes
     rows = np.clip(np.arange(CROP_SIZE) - view.down, 0, CROP_SIZE - 1)

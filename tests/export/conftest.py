@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Any:
+def one_thread(one_torch_thread: Any) -> Any:
     """Keep torch on one thread: on a busy machine its waiting threads cost more than they give here."""
-    torch = sys.modules.get("torch")  # there already, if any test here could import it
-    before = torch.get_num_threads() if torch else 0
-    if torch:
-        torch.set_num_threads(1)
-    yield
-    if torch:
-        torch.set_num_threads(before)
+    with one_torch_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

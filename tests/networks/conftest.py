@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -105,15 +104,10 @@ def mobilefacenet_shapes() -> Shapes:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread(one_torch_thread: Any) -> Iterator[None]:
     """Keep torch on one thread: on a busy machine its waiting threads cost more than they give here."""
-    torch = sys.modules.get("torch")  # there already, if any test here could import it
-    before = torch.get_num_threads() if torch else 0
-    if torch:
-        torch.set_num_threads(1)
-    yield
-    if torch:
-        torch.set_num_threads(before)
+    with one_torch_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 from immunogate.errors import UsageError
 from immunogate.files import read_bytes
 from immunogate.networks.purifier import ARCHITECTURES
+from immunogate.training.ranges import expect_within
 from immunogate.views import VIEWS
 
 if sys.version_info >= (3, 11):
@@ -117,10 +118,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if value not in known:
                 raise UsageError(f"unknown {name} {value!r}", f"Use one of: {', '.join(map(str, known))}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UsageError(f"{name} must be in {low:g} .. {high:g}, got {value}")
+        expect_within(self, _RANGES)
         if self.clean + self.adaptive > 1 + 1e-9:
             raise UsageError(
                 f"clean and adaptive are shares of one batch, but {self.clean} + {self.adaptive} is above 1"

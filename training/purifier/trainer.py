@@ -329,22 +329,18 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the average towards the purifier, buffers included; early on it follows faster."""
+        """Move the averages towards what learns, buffers included; early on they follow faster."""
         decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        own = self.purifier.state_dict()
-        buffers = {name for name, _ in self.averaged.named_buffers()}
-        if self.settings.adapt:
-            learning, following = self._recognisers()
+        left_out = {name for name, _ in self.averaged.named_buffers()} if self.settings.paper_exact else set()
+        purifiers = [part.state_dict() for part in (self.purifier, self.averaged)]
+        for learning, following in (pair for pair in (purifiers, self._recognisers()) if pair):
             for name, value in following.items():
+                if name in left_out:
+                    continue
                 if value.is_floating_point():
                     value.lerp_(learning[name], 1 - decay)
-        for name, value in self.averaged.state_dict().items():
-            if self.settings.paper_exact and name in buffers:
-                continue
-            if value.is_floating_point():
-                value.lerp_(own[name], 1 - decay)
-            else:
-                value.copy_(own[name])
+                else:
+                    value.copy_(learning[name])
 
 
 RESUMABLE = ("patience", "validate_every")

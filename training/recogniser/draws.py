@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import numpy.typing as npt
+
+from immunogate.training.draws import digest
 
 
 def draws(seed: int, number: int, purpose: str) -> np.random.Generator:
     """A generator of its own for one purpose in one step, block or epoch."""
-    digest = hashlib.sha256(f"{seed}/{number}/{purpose}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+    return np.random.default_rng(int.from_bytes(digest(seed, number, purpose)[:16], "big"))
 
 
 def turns(seed: int, start: int, count: int, faces: int) -> npt.NDArray[np.intp]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from immunogate.errors import UsageError
+from immunogate.training.ranges import expect_within
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -83,10 +84,7 @@ class DistilSettings:
             "seed": (0, 2**63 - 1),
             "validate_every": (1, 10**8),
         }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UsageError(f"{name} must be in {low:g} .. {high:g}, got {value}")
+        expect_within(self, ranges)
 
     def strength(self, step: int) -> float:
         """How strong variations are at a step: 1, and in the last part falling in a line to ``calm``."""
