@@ -38,7 +38,7 @@ from immunogate.export.onnx_graph import portable_yunet
 from immunogate.faces_file import identity_split
 from immunogate.runtime.camera import open_camera
 from immunogate.runtime.detect import Detector
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.runtime.track import overlap_of_boxes
 from immunogate.runtime.upright import upright
 from immunogate.structs import Faces, Floats, Pixels

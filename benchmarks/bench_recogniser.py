@@ -26,7 +26,7 @@ from immunogate.calib.intervals import wilson
 from immunogate.errors import UsageError
 from immunogate.faces_file import AlignedFaces, faces_from_pixels, identity_split
 from immunogate.files import read_bytes, sha256_of_file
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import CROP_SIZE, Floats
 
 NAME = "bench_recogniser"

@@ -22,7 +22,7 @@ from immunogate.runtime.clock import StageClock
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser, mean_embedding
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.runtime.upright import upright
 from immunogate.structs import CROP_SIZE, Antibodies, Floats, Pixels
 

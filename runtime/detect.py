@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from immunogate.manifest import DETECTOR_STRIDES
-from immunogate.runtime.runner import Array, OnnxRunner
+from immunogate.runtime.runners.base import Array, Runner
 from immunogate.runtime.track import overlap_of_boxes
 from immunogate.structs import Faces, Floats, Pixels
 
@@ -32,7 +32,7 @@ class Detector:
 
     def __init__(
         self,
-        runner: OnnxRunner,
+        runner: Runner,
         longest_side: int = 640,
         least_score: float = 0.6,
         overlap: float = 0.3,

@@ -10,7 +10,7 @@ from immunogate.basis import Eigenbasis
 from immunogate.kernels.antibody import AntibodySettings, cpu_drawer, make_antibodies
 from immunogate.kernels.backend import open_kernels
 from immunogate.kernels.reference import CloneKey, analyzer_input
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.base import Runner
 from immunogate.structs import CROP_SIZE, PIXELS, Antibodies, Floats
 
 
@@ -47,7 +47,7 @@ class Purifier:
         self,
         basis: Eigenbasis,
         settings: AntibodySettings,
-        analyzer: OnnxRunner | None = None,
+        analyzer: Runner | None = None,
         threads: int | None = None,
         backend: str = "cpu",
     ) -> None:

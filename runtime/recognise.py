@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from immunogate.manifest import RecogniserEntry
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.base import Runner
 from immunogate.structs import CROP_SIZE, Floats
 from immunogate.views import VIEWS, seen
 
@@ -21,7 +21,7 @@ class Recogniser:
         entry: its input size, crop, mean and standard deviation.
     """
 
-    def __init__(self, runner: OnnxRunner, entry: RecogniserEntry) -> None:
+    def __init__(self, runner: Runner, entry: RecogniserEntry) -> None:
         self._runner = runner
         self._entry = entry
 

@@ -27,7 +27,7 @@ from immunogate.manifest import DETECTOR_OUTPUTS
 from immunogate.networks.recognisers import load_recogniser
 from immunogate.networks.twin import UnitEmbedding
 from immunogate.runtime.detect import Detector
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Floats
 
 pytestmark = pytest.mark.torch

@@ -330,7 +330,7 @@ def test_the_spectral_graph_is_its_network_at_any_batch(
     spectral_bundle: Any, spectral: Any, rows_of_faces: Floats
 ) -> None:
     from immunogate.networks.spectral import analyzer_input
-    from immunogate.runtime.runner import OnnxRunner
+    from immunogate.runtime.runners.onnx import OnnxRunner
 
     runner = OnnxRunner(spectral_bundle.read("analyzer.onnx"), "analyzer.onnx", 1)
     basis = spectral.basis

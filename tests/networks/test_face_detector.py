@@ -116,7 +116,7 @@ def exported(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("size", [(32, 32), (480, 640), (96, 1024)])
 def test_the_graph_gives_what_torch_gives_at_any_size(network: Any, exported: Path, size: tuple[int, int]) -> None:
-    from immunogate.runtime.runner import OnnxRunner
+    from immunogate.runtime.runners.onnx import OnnxRunner
 
     runner = OnnxRunner(exported.read_bytes(), "detector")
     runner.expect([1, 3, None, None], DETECTOR_OUTPUTS)
@@ -143,7 +143,7 @@ def test_the_file_is_small_folded_and_tells_nothing_of_its_maker(exported: Path)
 def test_a_bundle_takes_it_like_a_yunet_and_the_gate_runs_it(exported: Path) -> None:
     from immunogate.export.onnx_graph import portable_yunet
     from immunogate.runtime.detect import Detector
-    from immunogate.runtime.runner import OnnxRunner
+    from immunogate.runtime.runners.onnx import OnnxRunner
 
     detector = Detector(OnnxRunner(portable_yunet(exported).SerializeToString(), "detector"))
     for size in ((31, 57), (270, 480)):

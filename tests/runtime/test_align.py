@@ -17,7 +17,7 @@ from immunogate.runtime.align import (
     thumbnail,
 )
 from immunogate.runtime.detect import Detector
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Floats, Pixels
 
 angles = st.floats(-np.pi, np.pi)

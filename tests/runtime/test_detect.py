@@ -10,7 +10,7 @@ import pytest
 
 from immunogate.manifest import DETECTOR_STRIDES
 from immunogate.runtime.detect import Detector, letterbox
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Faces, Frame, Pixels
 
 SAME_PIXELS, SAME_SCORE = 2e-4, 1e-6

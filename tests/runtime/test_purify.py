@@ -12,7 +12,7 @@ from immunogate.faces_file import AlignedFaces, faces_from_pixels
 from immunogate.kernels.antibody import MODES, AntibodySettings
 from immunogate.runtime.chain import FaceChain, open_chain
 from immunogate.runtime.purify import Purified, Purifier
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Floats
 
 FACES = 7

@@ -12,7 +12,7 @@ from immunogate.bundle import Bundle
 from immunogate.faces_file import AlignedFaces, faces_from_pixels
 from immunogate.manifest import RecogniserEntry
 from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Floats
 
 

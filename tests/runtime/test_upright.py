@@ -9,7 +9,7 @@ import pytest
 
 from immunogate.runtime.align import TEMPLATE, similarity_to_template
 from immunogate.runtime.detect import Detector
-from immunogate.runtime.runner import OnnxRunner
+from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.runtime.upright import upright
 from immunogate.structs import Faces, Floats, Frame, Pixels
 

@@ -118,7 +118,7 @@ def _aligned_from_folder(folder: Path, detector_path: Path) -> Pixels:
     from immunogate.runtime.align import align
     from immunogate.runtime.camera.pixels import read_picture
     from immunogate.runtime.detect import Detector
-    from immunogate.runtime.runner import OnnxRunner
+    from immunogate.runtime.runners.onnx import OnnxRunner
     from immunogate.runtime.upright import upright
 
     detector = Detector(OnnxRunner(portable_yunet(detector_path).SerializeToString(), detector_path.name))

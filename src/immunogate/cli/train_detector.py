@@ -127,7 +127,7 @@ def _caution(network: FaceDetector, check: LabelledPhotos) -> float:
 
     from immunogate.export.detector_graph import detector_graph
     from immunogate.runtime.detect import Detector
-    from immunogate.runtime.runner import OnnxRunner
+    from immunogate.runtime.runners.onnx import OnnxRunner
     from immunogate.training.detector.geometry import overlap
     from immunogate.training.detector.threshold import LOWEST, caution
 
@@ -244,7 +244,7 @@ def _labels(photos: list[Pixels], teacher: Path, kept: Path) -> list[PhotoFaces]
     """What the teacher sees, from ``kept`` where that is there, else seen now and kept."""
     from immunogate.export.onnx_graph import portable_yunet
     from immunogate.runtime.detect import Detector
-    from immunogate.runtime.runner import OnnxRunner
+    from immunogate.runtime.runners.onnx import OnnxRunner
     from immunogate.training.detector.labels import label_photo, load_labels, save_labels
 
     if kept.is_file():

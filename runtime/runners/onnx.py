@@ -1,21 +1,16 @@
-"""Runs one network. Further runners (engines) keep this face."""
+"""Runs one network on ONNX Runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from immunogate.errors import BundleError
 from immunogate.kernels.cpu import usable_threads
+from immunogate.runtime.runners.base import Array, Runner
 
-Array = npt.NDArray[Any]
 
-
-class OnnxRunner:
+class OnnxRunner(Runner):
     """One ONNX network on ONNX Runtime's CPU provider.
 
     Args:
@@ -44,34 +39,6 @@ class OnnxRunner:
         self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
         self.output_shapes: list[list[int | str]] = [output.shape for output in self._session.get_outputs()]
 
-    def expect(
-        self, input_shape: Sequence[int | None], outputs: Sequence[str], output_shape: Sequence[int | None] = ()
-    ) -> None:
-        """Check that this is the network that was meant.
-
-        Args:
-            input_shape: what it will be given; None where any length is.
-            outputs: names that will be asked for.
-            output_shape: of the first of them, where it matters.
-
-        Raises:
-            BundleError: it takes another input, lacks an output, or gives one of another shape.
-        """
-        takes, missing = self.input_shape, sorted(set(outputs) - set(self.output_names))
-        if missing or not _fits(takes, input_shape):
-            raise BundleError(
-                f"{self.name} is not the network that the manifest describes: it takes {takes} and gives "
-                f"{', '.join(self.output_names[:4])}; expected {list(input_shape)} and {', '.join(outputs[:4])}",
-                "Export the bundle again",
-            )
-        gives = self.output_shapes[self.output_names.index(outputs[0])]
-        if output_shape and not _fits(gives, output_shape):
-            raise BundleError(
-                f"{self.name} is not the network that the manifest describes: its {outputs[0]} are {gives}, expected "
-                f"{list(output_shape)}",
-                "Export the bundle again",
-            )
-
     def run(self, batch: Array) -> dict[str, Array]:
         """All outputs by name.
 
@@ -80,10 +47,3 @@ class OnnxRunner:
         """
         values = self._session.run(self.output_names, {self.input_name: np.ascontiguousarray(batch)})
         return dict(zip(self.output_names, values, strict=True))
-
-
-def _fits(own: Sequence[int | str], given: Sequence[int | None]) -> bool:
-    """Whether a network's shape, in which names stand for any length, takes this one."""
-    return len(own) == len(given) and all(
-        length == asked for length, asked in zip(own, given, strict=True) if isinstance(length, int) and asked
-    )

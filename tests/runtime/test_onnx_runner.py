@@ -5,7 +5,7 @@ import pytest
 
 from immunogate.bundle import Bundle
 from immunogate.errors import BundleError
-from immunogate.runtime.runner import OnnxRunner, usable_threads
+from immunogate.runtime.runners.onnx import OnnxRunner, usable_threads
 
 
 def test_outputs_come_by_name_whatever_the_memory_layout(tiny_bundle: Bundle) -> None:

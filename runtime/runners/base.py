@@ -1,0 +1,77 @@
+"""What every runner of a network has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from immunogate.errors import BundleError
+
+Array = npt.NDArray[Any]
+
+
+class Runner(ABC):
+    """One network, ready to run.
+
+    Attributes:
+        name: what it is called in errors.
+        input_name: of its only input.
+        input_shape: numbers, and names where any length is taken.
+        output_names: in the network's order.
+        output_shapes: of each, as ``input_shape``.
+    """
+
+    name: str
+    input_name: str
+    input_shape: list[int | str]
+    output_names: list[str]
+    output_shapes: list[list[int | str]]
+
+    @abstractmethod
+    def run(self, batch: Array) -> dict[str, Array]:
+        """All outputs by name.
+
+        Args:
+            batch: float32 of the network's input shape.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to give back
+        """Give back memory and threads."""
+
+    def expect(
+        self, input_shape: Sequence[int | None], outputs: Sequence[str], output_shape: Sequence[int | None] = ()
+    ) -> None:
+        """Check that this is the network that was meant.
+
+        Args:
+            input_shape: what it will be given; None where any length is.
+            outputs: names that will be asked for.
+            output_shape: of the first of them, where it matters.
+
+        Raises:
+            BundleError: it takes another input, lacks an output, or gives one of another shape.
+        """
+        takes, missing = self.input_shape, sorted(set(outputs) - set(self.output_names))
+        if missing or not _fits(takes, input_shape):
+            raise BundleError(
+                f"{self.name} is not the network that the manifest describes: it takes {takes} and gives "
+                f"{', '.join(self.output_names[:4])}; expected {list(input_shape)} and {', '.join(outputs[:4])}",
+                "Export the bundle again",
+            )
+        gives = self.output_shapes[self.output_names.index(outputs[0])]
+        if output_shape and not _fits(gives, output_shape):
+            raise BundleError(
+                f"{self.name} is not the network that the manifest describes: its {outputs[0]} are {gives}, expected "
+                f"{list(output_shape)}",
+                "Export the bundle again",
+            )
+
+
+def _fits(own: Sequence[int | str], given: Sequence[int | None]) -> bool:
+    """Whether a network's shape, in which names stand for any length, takes this one."""
+    return len(own) == len(given) and all(
+        length == asked for length, asked in zip(own, given, strict=True) if isinstance(length, int) and asked
+    )
