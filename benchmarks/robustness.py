@@ -70,6 +70,8 @@ class Asked:
     name: str
     views: int
     fixed_views: bool
+    levels: tuple[int, ...] = LEVELS
+    templates: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +214,13 @@ def _adaptive(
     faces, template = problem.faces[first], torch.from_numpy(clean[name][second])
     own = torch.from_numpy(clean[name][first])
     plan = [
-        (f"PGD-{asked.steps} x {asked.restarts} {level}/255, adaptive", level, own, asked.steps) for level in LEVELS
+        (f"PGD-{asked.steps} x {asked.restarts} {level}/255, adaptive", level, own, asked.steps)
+        for level in asked.levels
     ]
     plan += [
         (f"PGD-{asked.steps} x {asked.restarts} {level}/255, adaptive, from the template", level, template, asked.steps)
-        for level in LEVELS[:2]
+        for level in asked.levels[:2]
+        if asked.templates
     ]
     if asked.sanity and not name.startswith(FIXED):
         plan.append((f"PGD-{2 * asked.steps} x {asked.restarts} 4/255, adaptive (doubled)", 4, own, 2 * asked.steps))

@@ -240,3 +240,30 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_an_architecture_that_reads_no_pixels_is_refused() -> None:
     with pytest.raises(UsageError, match="'spectral' reads pixels"):
         Purifier(3, architecture="spectral")
+
+
+@pytest.mark.parametrize("architecture", ["paper", "compact"])
+def test_a_network_of_pixels_begins_as_the_filter_of_the_variances(architecture: str) -> None:
+    variances = torch.tensor([4.0, 1.0, 0.01, 0.0])
+    network = Purifier(4, architecture=architecture).eval()
+
+    network.begin_as_filter(variances, deviation=1.0)
+
+    with torch.no_grad():
+        p = network(torch.rand(3, 1, 112, 112) * 2 - 1).mean(dim=0)
+    assert torch.allclose(p[:2], torch.tensor([0.8, 0.5]), atol=0.12)
+    assert p[2] < 0.05
+    assert p[3] < p[2]
+
+
+def test_a_checkpoint_says_how_many_leading_coefficients_are_read(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    network = SpectralPurifier(torch.linspace(3, 0.2, 14), 10, gated=False, leading=5).eval()
+    torch.save(checkpoint_of(network), tmp_path / "p.pt")
+
+    loaded = load_purifier(tmp_path / "p.pt")
+
+    assert isinstance(loaded, SpectralPurifier)
+    assert (loaded.leading, loaded.components) == (5, 12)
+    with torch.inference_mode():
+        assert torch.equal(loaded(torch.ones(2, 14)), network(torch.ones(2, 14)))

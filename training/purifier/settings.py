@@ -11,6 +11,7 @@ from typing import Any
 from immunogate.errors import UsageError
 from immunogate.files import read_bytes
 from immunogate.networks.purifier import ARCHITECTURES
+from immunogate.structs import PIXELS
 from immunogate.training.ranges import expect_within
 from immunogate.views import VIEWS
 
@@ -33,9 +34,10 @@ class TrainingSettings:
     Attributes:
         architecture: paper, compact or spectral.
         width: of the hidden layers of spectral.
+        leading: coefficients that spectral reads; 0 reads all of them, the length of the remainder and the grain.
         gated: whether a share of the remainder, which no eigenface explains, may be let through.
-        shrinkage: spectral begins as the filter v / (v + s^2) of each coefficient's variance v, with s = shrinkage at
-            twice the usual grain; the paper's and the compact one begin undecided.
+        shrinkage: every architecture begins as the filter v / (v + s^2) of each coefficient's variance v: paper and
+            compact, which do not know the grain, with s = shrinkage, spectral with that s at twice the usual grain.
         temperature: of the memory of paper and compact; 1 as published.
         estimator: expected (the gradient of the mean of all clones), relaxed (one drawn clone, binary concrete,
             straight through) or reinforce (the paper's policy gradient over ``clones``).
@@ -81,6 +83,7 @@ class TrainingSettings:
 
     architecture: str = "spectral"
     width: int = 512
+    leading: int = 0
     gated: bool = False
     shrinkage: float = 0.25
     temperature: float = 0.1
@@ -148,6 +151,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 _RANGES: dict[str, tuple[float, float]] = {
     "width": (1, 8192),
     "shrinkage": (1e-4, 1e4),
+    "leading": (0, PIXELS),
     "temperature": (1e-3, 1e3),
     "clones": (2, 4096),
     "relaxation": (0.01, 10),

@@ -80,18 +80,21 @@ def new_purifier(settings: TrainingSettings, basis: Eigenbasis, faces: Tensor) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         if settings.architecture != "spectral":
-            return Purifier(
+            plain = Purifier(
                 basis.components,
                 settings.temperature,
                 paper_exact=settings.paper_exact,
                 architecture=settings.architecture,
                 gated=settings.gated,
             )
+            if not settings.paper_exact:
+                plain.begin_as_filter(torch.from_numpy(basis.eigenvalues), settings.shrinkage)
+            return plain
         usual = jittered(faces[:USUAL].cpu(), settings.seed, 0, settings.jitter)
         centred = usual - torch.from_numpy(basis.mean)
         clean = analyzer_input(usual, centred, centred @ torch.from_numpy(basis.basis).T)
         scale = clean.square().mean(dim=0).sqrt()
-        network = SpectralPurifier(scale, settings.width, gated=settings.gated)
+        network = SpectralPurifier(scale, settings.width, gated=settings.gated, leading=settings.leading)
         network.begin_as_filter(settings.shrinkage)
         return network
 

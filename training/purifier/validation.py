@@ -18,7 +18,7 @@ from immunogate.networks.attacks import Embed, from_levels, pgd
 from immunogate.networks.twin import TorchTwin
 
 FMR = 1e-3
-STEPS = 10
+STEPS = 20
 LEVELS = {"adaptive": (2.0, 4.0), "bare": (8.0,)}
 """Sizes of the attacks through the whole defence and on the bare recogniser, in grey levels of 255."""
 
@@ -69,7 +69,7 @@ def validation_pairs(faces: AlignedFaces, most: int = MOST_PAIRS) -> ValidationP
 def validate(defence: TorchTwin, pairs: ValidationPairs) -> dict[str, float]:
     """True accept rates at the threshold of the defended clean pairs at a false match rate of one in a thousand.
 
-    Attacks are 10 steps of PGD away from the attacked face's own embedding under what is attacked; few steps flatter
+    Attacks are 20 steps of PGD away from the attacked face's own embedding under what is attacked; few steps flatter
     the defence.
 
     Args:

@@ -23,6 +23,11 @@ ARCHITECTURES = ("paper", "compact", "spectral")
 SECTIONS = ("encoder", "pca_layer")
 """The state dicts that a checkpoint of the paper's kind holds, by the names of the public research code."""
 
+FIRST_SPREAD = 0.2
+"""How much the log odds of a network that begins as a filter differ between faces: their standard deviation."""
+
+LEAST_VARIANCE = 1e-12
+
 _MEND = "Give the purifier's checkpoint as its training saved it."
 
 
@@ -69,6 +74,23 @@ class Purifier(nn.Module):
             self.pca_layer = AntibodyGenerator(outputs, memory, compact.compact_feature_layers())
         else:
             raise UsageError(f"no purifier of the architecture {architecture!r} reads pixels", "Use paper or compact")
+
+    @torch.no_grad()
+    def begin_as_filter(self, variances: Tensor, deviation: float, spread: float = FIRST_SPREAD) -> None:
+        """Begin near the filter v / (v + s^2), the best mask against white noise of deviation s in every coefficient.
+
+        What the network makes of a face begins as a small change of that mask, and grows as it learns.
+
+        Args:
+            variances: (n,) v of each coefficient over clean faces.
+            deviation: s.
+            spread: standard deviation over faces of the log odds.
+        """
+        normalised = self.pca_layer.fc2[1]
+        log_odds = (variances.clamp_min(LEAST_VARIANCE) / deviation**2).log()
+        normalised.weight.fill_(spread)
+        normalised.bias.zero_()
+        normalised.bias[: self.components].copy_(log_odds.clamp(-5, 5))
 
     def forward(self, faces: Tensor) -> Tensor:
         """(B, 1, 112, 112) float32 in [-1, 1] to (B, n) or, gated, (B, n + 1) float32 in (0, 1)."""
@@ -134,7 +156,8 @@ def _spectral(path: Path, gated: bool) -> SpectralPurifier:
     scale, hidden = state.get("scale"), state.get("details.weight")
     if scale is None or scale.ndim != 1 or len(scale) < 3 or hidden is None or hidden.ndim != 2:
         raise CheckpointError(f"{path} does not say its number of eigenfaces: it has no vector scale", _MEND)
-    network = SpectralPurifier(torch.ones(len(scale)), len(hidden), gated=gated)
+    leading = 0 if "loudness.weight" in state else min(hidden.shape[1], len(scale) - 2)
+    network = SpectralPurifier(torch.ones(len(scale)), len(hidden), gated=gated, leading=leading)
     fit_state(network, state, f"{path} as a spectral purifier")
     return network
 
