@@ -1,0 +1,56 @@
+"""Compares a runner with ONNX Runtime's CPU provider: a gate trusts no device that gives other numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from immunogate.kernels.device.driver import DeviceError
+from immunogate.runtime.runners.base import Array, Runner
+
+LARGEST_ERROR = 1e-2
+"""Of one row of an output: length of the difference to the length of what the CPU gives. For embeddings of unit length
+this bounds what a similarity can move by. Networks hold their precision in the ONNX, so both sides compute the same:
+what differs is the order of sums and, in FP16, the rounding between operators."""
+
+TRIED_ROWS, TRIED_SIDE = 2, 64
+"""Of the made-up batch, where the network takes any; the side is a multiple of the detector's largest stride."""
+
+
+def made_up_batch(shape: list[int | str]) -> Array:
+    """float32 in [0, 1) of a network's input shape; the same numbers at every call."""
+    sides = [length if isinstance(length, int) else TRIED_SIDE for length in shape]
+    if not isinstance(shape[0], int):
+        sides[0] = TRIED_ROWS
+    return np.random.default_rng(1).uniform(0, 1, sides).astype(np.float32)
+
+
+def check_against_cpu(runner: Runner, cpu: Runner) -> None:
+    """One made-up batch through a runner and through the CPU.
+
+    Raises:
+        DeviceError: the runner fails, has other outputs, or its numbers differ by more than `LARGEST_ERROR`.
+    """
+    mend = "Use --runner cpu, and report the device"
+    batch = made_up_batch(cpu.input_shape)
+    expected = cpu.run(batch)
+    try:
+        found = runner.run(batch)
+    except Exception as error:  # each runner raises classes of its own
+        raise DeviceError(f"{runner.kind} fails on {runner.name}: {error}", mend) from error
+    for name, wanted in expected.items():
+        if name not in found or found[name].shape != wanted.shape:
+            raise DeviceError(f"{runner.kind} gives no {name} of shape {wanted.shape} from {runner.name}", mend)
+        differs = largest_error(found[name], wanted)
+        if not differs <= LARGEST_ERROR:  # so that NaN is no agreement
+            raise DeviceError(
+                f"{runner.kind} computes other numbers than the CPU from {runner.name}: {name} differ by {differs:.2g} "
+                f"of their length, at most {LARGEST_ERROR:g} is accepted",
+                mend,
+            )
+
+
+def largest_error(found: Array, wanted: Array) -> float:
+    """Over rows of (B, ...): length of the difference, relative to the length of what was wanted."""
+    rows, right = (np.asarray(values, np.float64).reshape(len(wanted), -1) for values in (found, wanted))
+    lengths = np.maximum(np.linalg.norm(right, axis=1), 1e-6)
+    return float((np.linalg.norm(rows - right, axis=1) / lengths).max())
