@@ -48,6 +48,16 @@ def installed() -> dict[str, str | None]:
     return {name: _version(name) for name in DISTRIBUTIONS}
 
 
+def release() -> str:
+    """The version of the module onnxruntime, whichever distribution brought it."""
+    return str(ort.__version__)
+
+
+def providers() -> list[str]:
+    """The execution providers that the installed ONNX Runtime was built with, by its own names; none is started."""
+    return list(ort.get_available_providers())
+
+
 def open_cuda(network: Network) -> OnnxRunner:
     """On CUDA and cuDNN, in the precision that the ONNX holds: TF32, which is less, stays off.
 
