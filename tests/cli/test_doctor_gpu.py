@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from immunogate.cli.doctor_gpu import extra_for
 from immunogate.cli.doctor_nvml import examine_nvml, nvml_to_lines, nvml_warnings
 from immunogate.cli.doctor_software import examine_runners, runner_warnings, runners_to_lines
 
@@ -86,6 +87,11 @@ def test_the_runners_of_this_machine() -> None:
     assert "--runner cpu" in shown
     assert f"would take {found['auto']}" in shown
     assert "give" in "\n".join(runners_to_lines(found | {"auto": "cuda"}))
+
+
+def test_the_extra_fits_the_driver() -> None:
+    assert extra_for("12.6") == "gpu12"
+    assert extra_for("13.0") == extra_for("13.2") == extra_for(None) == "gpu"
 
 
 def test_two_onnx_runtimes_are_a_warning() -> None:
