@@ -23,7 +23,7 @@ from immunogate.runtime.clock import StageClock
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding
-from immunogate.runtime.runners.base import Network, Runner
+from immunogate.runtime.runners.base import Network, Role, Runner
 from immunogate.runtime.runners.choose import open_runner
 from immunogate.runtime.upright import upright
 from immunogate.structs import CROP_SIZE, Antibodies, Floats, Pixels
@@ -164,8 +164,8 @@ def open_chain(
     settings = antibody_settings(manifest.purifier, mode, seed)
     with ExitStack() as opened:
 
-        def network(file: str, largest: tuple[int, ...]) -> Runner:
-            asked = Network(bundle.read(file), file, largest, threads, bundle=bundle.folder)
+        def network(role: Role, file: str, largest: tuple[int, ...]) -> Runner:
+            asked = Network(bundle.read(file), file, largest, threads, bundle=bundle, role=role)
             one = open_runner(asked, runner)
             opened.callback(one.close)
             return one
@@ -180,7 +180,7 @@ def open_chain(
             sides: tuple[int, ...] = (manifest.purifier.components + 2,)
             if manifest.analyzer.reads == "face":
                 sides = (1, CROP_SIZE, CROP_SIZE)
-            analyzer = network(manifest.analyzer.file, (MOST_FACES, *sides))
+            analyzer = network("analyzer", manifest.analyzer.file, (MOST_FACES, *sides))
             genes = manifest.purifier.components + manifest.analyzer.gated
             analyzer.expect((None, *sides), ("probabilities",), (None, genes))
         basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
@@ -188,10 +188,10 @@ def open_chain(
         if held != stated:
             raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
         entry = manifest.recogniser
-        recogniser = network(entry.file, (LARGEST_BATCH, 3, entry.height, entry.width))
+        recogniser = network("recogniser", entry.file, (LARGEST_BATCH, 3, entry.height, entry.width))
         recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
         side = -(-longest_side // SMALLEST_SIDE) * SMALLEST_SIDE  # the detector pads to a multiple of its stride
-        detector = network(manifest.detector.file, (1, 3, side, side))
+        detector = network("detector", manifest.detector.file, (1, 3, side, side))
         detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
         chain = FaceChain(
             Detector(detector, longest_side),

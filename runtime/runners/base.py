@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
 from immunogate.errors import BundleError
 
+if TYPE_CHECKING:
+    from immunogate.bundle import Bundle
+
 Array = npt.NDArray[Any]
+Role = Literal["detector", "analyzer", "recogniser"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,8 @@ class Network:
         largest: the largest input that it will be given, for runners that compile for a range of sizes.
         threads: threads of one run on the CPU.
         device: number of the GPU, as the driver counts (CUDA_VISIBLE_DEVICES changes that).
-        bundle: folder of the bundle that it comes from, for runners that look for something made of it.
+        bundle: where it comes from, for runners that look for something made of it.
+        role: which of the bundle's networks it is.
     """
 
     model: bytes
@@ -33,7 +37,8 @@ class Network:
     largest: tuple[int, ...]
     threads: int | None = None
     device: int = 0
-    bundle: Path | None = None
+    bundle: Bundle | None = None
+    role: Role | None = None
 
 
 class Runner(ABC):

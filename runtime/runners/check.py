@@ -12,26 +12,38 @@ LARGEST_ERROR = 1e-2
 this bounds what a similarity can move by. Networks hold their precision in the ONNX, so both sides compute the same:
 what differs is the order of sums and, in FP16, the rounding between operators."""
 
-TRIED_ROWS, TRIED_SIDE = 2, 64
-"""Of the made-up batch, where the network takes any; the side is a multiple of the detector's largest stride."""
+MOST_ROWS, LONGEST_SIDE = 2, 640
+"""Of the made-up batch, where the network takes any length."""
 
 
-def made_up_batch(shape: list[int | str]) -> Array:
-    """float32 in [0, 1) of a network's input shape; the same numbers at every call."""
-    sides = [length if isinstance(length, int) else TRIED_SIDE for length in shape]
-    if not isinstance(shape[0], int):
-        sides[0] = TRIED_ROWS
+def made_up_batch(shape: list[int | str], largest: tuple[int, ...]) -> Array:
+    """float32 in [0, 1) of a network's input shape; the same numbers at every call.
+
+    Args:
+        shape: the network's.
+        largest: the largest input it will be given; what was compiled for a range of sizes takes this one.
+    """
+    limits = (MOST_ROWS, *(LONGEST_SIDE for _ in shape[1:]))
+    sides = [
+        own if isinstance(own, int) else min(most, limit)
+        for own, most, limit in zip(shape, largest, limits, strict=True)
+    ]
     return np.random.default_rng(1).uniform(0, 1, sides).astype(np.float32)
 
 
-def check_against_cpu(runner: Runner, cpu: Runner) -> None:
+def check_against_cpu(runner: Runner, cpu: Runner, largest: tuple[int, ...]) -> None:
     """One made-up batch through a runner and through the CPU.
+
+    Args:
+        runner: that is to be trusted.
+        cpu: the same network on the CPU.
+        largest: as `immunogate.runtime.runners.base.Network` has it.
 
     Raises:
         DeviceError: the runner fails, has other outputs, or its numbers differ by more than `LARGEST_ERROR`.
     """
     mend = "Use --runner cpu, and report the device"
-    batch = made_up_batch(cpu.input_shape)
+    batch = made_up_batch(cpu.input_shape, largest)
     expected = cpu.run(batch)
     try:
         found = runner.run(batch)

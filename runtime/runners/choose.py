@@ -142,7 +142,7 @@ def _checked(name: str, network: Network) -> Runner:
         return opened
     cpu = _open_cpu(network)
     try:
-        check_against_cpu(opened, cpu)
+        check_against_cpu(opened, cpu, network.largest)
     except BaseException:
         opened.close()
         raise

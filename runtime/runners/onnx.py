@@ -91,6 +91,10 @@ class OnnxRunner(Runner):
         values = self._session.run(self.output_names, {self.input_name: np.ascontiguousarray(batch)})
         return dict(zip(self.output_names, values, strict=True))
 
+    def close(self) -> None:
+        """Give back memory and threads; the runner can not run any more."""
+        self.__dict__.pop("_session", None)
+
 
 def _session(model: bytes, name: str, options: ort.SessionOptions, providers: list[object]) -> ort.InferenceSession:
     try:

@@ -42,7 +42,7 @@ ORIN_NANO_62 = {
     "usr/local/cuda/version.json": '{"cuda": {"name": "CUDA SDK", "version": "12.6.11"}}',
     "var/lib/dpkg/status": "Package: libnvinfer10\nStatus: install ok installed\nVersion: 10.3.0.30-1+cuda12.5\n\n"
     "Package: libcudnn9-cuda-12\nStatus: install ok installed\nVersion: 9.3.0.75-1\n\n"
-    "Package: libnvinfer8\nStatus: deinstall ok config-files\nVersion: 8.6.2\n",
+    "Package: libcudnn8\nStatus: deinstall ok config-files\nVersion: 8.9.4\n",
 }
 """A FAKE Jetson Orin Nano on JetPack 6.2 in its 25 W mode."""
 
@@ -184,8 +184,8 @@ def test_nvpmodel_that_is_not_there_or_hangs_is_done_without(monkeypatch: pytest
 def test_versions_of_the_system_on_a_jetson(orin: Path, thor: Path) -> None:
     found = examine_software(orin)
     assert found["CUDA toolkit"]["system"] == "12.6.11"
-    assert found["TensorRT"]["system"] == "10.3.0.30-1+cuda12.5", "what was removed does not count"
-    assert found["cuDNN"]["system"] == "9.3.0.75-1"
+    assert found["TensorRT"]["system"] == "10.3.0.30-1+cuda12.5"
+    assert found["cuDNN"]["system"] == "9.3.0.75-1", "what was removed does not count"
     assert "10.3.0.30-1+cuda12.5 (system)" in "\n".join(software_to_lines(found))
     assert examine_software(thor)["TensorRT"]["system"] == "10.16.2.1-1+cuda13.2"
     assert "not found" in "\n".join(software_to_lines(examine_software(orin / "nowhere")))

@@ -139,6 +139,30 @@ def test_a_closed_chain_closes_its_networks(tiny_bundle: Bundle, monkeypatch: py
     assert sorted(closed) == ["detector.onnx", "recogniser.onnx"]
 
 
+def test_a_runner_is_told_the_role_the_bundle_and_the_largest_input(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[Any, Network] = {}
+
+    def note(network: Network, runner: str) -> Any:
+        asked[network.role] = network
+        return open_runner(network, runner)
+
+    monkeypatch.setattr("immunogate.runtime.chain.open_runner", note)
+    open_chain(tiny_bundle, mode="expected", threads=1, longest_side=500).close()
+    assert {role: network.largest for role, network in asked.items()} == {
+        "detector": (1, 3, 512, 512), "analyzer": (64, 1, 112, 112), "recogniser": (16, 3, 112, 96)}  # fmt: skip
+    assert all(network.bundle is tiny_bundle for network in asked.values())
+
+
+def test_a_closed_runner_runs_no_more(network: Network) -> None:
+    runner = open_runner(network)
+    runner.close()
+    runner.close()
+    with pytest.raises(AttributeError):
+        runner.run(np.zeros((1, 3, 112, 96), np.float32))
+
+
 def test_an_unknown_runner_is_wrong_use(network: Network) -> None:
     with pytest.raises(UsageError, match=r"unknown runner 'tpu'\. Use one of: .*auto"):
         open_runner(network, "tpu")
