@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from immunogate.errors import ImmunogateError, UsageError
 from immunogate.runtime.runners.base import Network, Runner
-from immunogate.runtime.runners.check import check_against_cpu
+from immunogate.runtime.runners.check import check_against_cpu, tolerance_for
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _checked(name: str, network: Network) -> Runner:
         return opened
     cpu = _open_cpu(network)
     try:
-        check_against_cpu(opened, cpu, network.largest)
+        check_against_cpu(opened, cpu, network.largest, tolerance_for(network.model))
     except BaseException:
         opened.close()
         raise

@@ -14,7 +14,13 @@ from immunogate.bundle import Bundle
 from immunogate.kernels.device.driver import DeviceError
 from immunogate.runtime.runners import providers, rtx
 from immunogate.runtime.runners.base import Network
-from immunogate.runtime.runners.check import LARGEST_ERROR, largest_error, made_up_batch
+from immunogate.runtime.runners.check import (
+    LARGEST_ERROR,
+    LARGEST_INT8_ERROR,
+    largest_error,
+    made_up_batch,
+    tolerance_for,
+)
 from immunogate.runtime.runners.choose import open_runner
 from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.runtime.runners.providers import CUDA, TENSORRT, private_cache, ranges, require_provider
@@ -151,3 +157,13 @@ def test_the_error_is_that_of_the_worst_row() -> None:
     assert largest_error(found, wanted) == pytest.approx(0.03, rel=1e-5)
     assert largest_error(wanted, wanted) == 0 < LARGEST_ERROR
     assert np.isnan(largest_error(found * np.float32("nan"), wanted))
+
+
+def test_a_network_of_8_bits_may_differ_by_more(fake_onnxruntime: Any, network: Network) -> None:
+    assert tolerance_for(network.model) == tolerance_for(b"..DequantizeLinear..") == LARGEST_ERROR, "weights alone"
+    assert tolerance_for(b"..QuantizeLinear..DequantizeLinear..") == LARGEST_INT8_ERROR
+    fake_onnxruntime.behaviours[CUDA] = "scaled"  # by 2 %
+    unknown = b"\xfa\x07\x0eQuantizeLinear"  # field 127, which a ModelProto does not have: it is passed over
+    with pytest.raises(DeviceError, match=r"at most 0\.01 is accepted"):
+        open_runner(network, "cuda")
+    assert open_runner(replace(network, model=network.model + unknown), "cuda").kind == "cuda"
