@@ -5,6 +5,7 @@ The gate, enrolment, calibration and verification all use this one chain, so tha
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -21,8 +22,9 @@ from immunogate.runtime.align import Quality, align, quality, thumbnail
 from immunogate.runtime.clock import StageClock
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.purify import Purifier
-from immunogate.runtime.recognise import Recogniser, mean_embedding
-from immunogate.runtime.runners.onnx import OnnxRunner
+from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding
+from immunogate.runtime.runners.base import Network, Role, Runner
+from immunogate.runtime.runners.choose import open_runner
 from immunogate.runtime.upright import upright
 from immunogate.structs import CROP_SIZE, Antibodies, Floats, Pixels
 
@@ -33,6 +35,8 @@ SMALLEST_SIDE, LARGEST_SIDE = 32, 8192
 """Range of that side."""
 
 MOST_THREADS = 64
+MOST_FACES = 64
+"""Faces that are purified at once at the most: as many as the detector reports."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +58,22 @@ class Recognised:
 
 
 class FaceChain:
-    """Detector, purifier and recogniser of one bundle. Build it with `open_chain`; close it when done."""
+    """Detector, purifier and recogniser of one bundle. Build it with `open_chain`; close it when done.
 
-    def __init__(self, detector: Detector, purifier: Purifier, recogniser: Recogniser) -> None:
+    Args:
+        detector: finds faces.
+        purifier: purifies them.
+        recogniser: embeds them.
+        runners: what runs the networks of the three; closed with the chain.
+    """
+
+    def __init__(
+        self, detector: Detector, purifier: Purifier, recogniser: Recogniser, runners: tuple[Runner, ...] = ()
+    ) -> None:
         self.detector = detector
         self.purifier = purifier
         self.recogniser = recogniser
+        self.runners = runners
 
     def glance(self, pixels: Pixels, landmarks: Floats) -> Floats:
         """What one face looks like at a glance, see `immunogate.runtime.align.thumbnail`.
@@ -102,8 +116,10 @@ class FaceChain:
         return Recognised(both[:batch], clean, purified.faces, purified.antibodies)
 
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers and give back the networks."""
         self.purifier.close()
+        for runner in self.runners:
+            runner.close()
 
     def __enter__(self) -> FaceChain:
         return self
@@ -122,6 +138,7 @@ def open_chain(
     threads: int | None = None,
     longest_side: int = LONGEST_SIDE,
     backend: str = "cpu",
+    runner: str = "cpu",
 ) -> FaceChain:
     """Load a bundle's networks and basis, each verified.
 
@@ -133,42 +150,57 @@ def open_chain(
         longest_side: side in pixels to which the detector shrinks larger frames.
         backend: where purification is done: cpu, cuda or auto. Masks and winners do not depend on it, pixels by
             rounding alone. A chain on a GPU has to be used by the thread that opened it.
+        runner: what runs the networks, see `immunogate.runtime.runners.choose`.
 
     Raises:
         BundleError: a file is missing, tampered with or not what it should be.
-        DeviceError, CompileError: the backend can not be used.
-        UsageError: the mode is unknown or needs an analyzer that the bundle does not have, or a number is out of range.
+        DeviceError, CompileError: the backend or the runner can not be used.
+        UsageError: the mode or the runner is unknown, the mode needs an analyzer that the bundle does not have, or a
+            number is out of range.
     """
     _check_range("--threads", threads, 1, MOST_THREADS)
     _check_range("--detector-size", longest_side, SMALLEST_SIDE, LARGEST_SIDE)
     manifest = bundle.manifest
     settings = antibody_settings(manifest.purifier, mode, seed)
-    analyzer = None
-    if settings.needs_probabilities:
-        if manifest.analyzer is None:
-            raise UsageError(
-                f"mode {settings.mode} needs an analyzer and {bundle.folder} has none",
-                "Use mode fixed, or export with --purifier",
-            )
-        analyzer = OnnxRunner(bundle.read(manifest.analyzer.file), manifest.analyzer.file, threads)
-        numbers = manifest.purifier.components + 2
-        shapes = {"face": (None, 1, CROP_SIZE, CROP_SIZE), "spectrum": (None, numbers)}
-        genes = manifest.purifier.components + manifest.analyzer.gated
-        analyzer.expect(shapes[manifest.analyzer.reads], ("probabilities",), (None, genes))
-    basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
-    held, stated = len(basis.basis), manifest.purifier.components
-    if held != stated:
-        raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
-    entry = manifest.recogniser
-    recogniser = OnnxRunner(bundle.read(entry.file), entry.file, threads)
-    recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
-    detector = OnnxRunner(bundle.read(manifest.detector.file), manifest.detector.file, threads)
-    detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
-    return FaceChain(
-        Detector(detector, longest_side),
-        Purifier(basis, settings, analyzer, threads, backend),
-        Recogniser(recogniser, entry),
-    )
+    with ExitStack() as opened:
+
+        def network(role: Role, file: str, largest: tuple[int, ...]) -> Runner:
+            asked = Network(bundle.read(file), file, largest, threads, bundle=bundle, role=role)
+            one = open_runner(asked, runner)
+            opened.callback(one.close)
+            return one
+
+        analyzer = None
+        if settings.needs_probabilities:
+            if manifest.analyzer is None:
+                raise UsageError(
+                    f"mode {settings.mode} needs an analyzer and {bundle.folder} has none",
+                    "Use mode fixed, or export with --purifier",
+                )
+            sides: tuple[int, ...] = (manifest.purifier.components + 2,)
+            if manifest.analyzer.reads == "face":
+                sides = (1, CROP_SIZE, CROP_SIZE)
+            analyzer = network("analyzer", manifest.analyzer.file, (MOST_FACES, *sides))
+            genes = manifest.purifier.components + manifest.analyzer.gated
+            analyzer.expect((None, *sides), ("probabilities",), (None, genes))
+        basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
+        held, stated = len(basis.basis), manifest.purifier.components
+        if held != stated:
+            raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
+        entry = manifest.recogniser
+        recogniser = network("recogniser", entry.file, (LARGEST_BATCH, 3, entry.height, entry.width))
+        recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
+        side = -(-longest_side // SMALLEST_SIDE) * SMALLEST_SIDE  # the detector pads to a multiple of its stride
+        detector = network("detector", manifest.detector.file, (1, 3, side, side))
+        detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
+        chain = FaceChain(
+            Detector(detector, longest_side),
+            Purifier(basis, settings, analyzer, threads, backend),
+            Recogniser(recogniser, entry),
+            tuple(one for one in (detector, analyzer, recogniser) if one),
+        )
+        opened.pop_all()
+        return chain
 
 
 def _check_range(name: str, value: int | None, low: int, high: int) -> None:

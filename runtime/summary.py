@@ -17,7 +17,11 @@ KEPT = 100_000
 
 @dataclass
 class Summary:
-    """What a run did, for people (`to_text`) and scripts (`to_dict`)."""
+    """What a run did, for people (`to_text`) and scripts (`to_dict`).
+
+    Attributes:
+        runners: what ran each network, by its file.
+    """
 
     frames: int = 0
     skipped: int = 0
@@ -26,6 +30,7 @@ class Summary:
     reasons: Counter[str] = field(default_factory=Counter)
     people: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.perf_counter)
+    runners: dict[str, str] = field(default_factory=dict)
     _samples: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, result: FrameResult) -> None:
@@ -53,6 +58,7 @@ class Summary:
             "outcomes": dict(self.outcomes),
             "reasons": dict(self.reasons),
             "allowed": dict(self.people),
+            "runners": self.runners,
             "seconds": round(seconds, 3),
             "frames_per_second": round(self.frames / seconds, 2) if seconds > 0 else None,
             "latency_ms": {name: _percentiles(samples) for name, samples in self._samples.items()},
@@ -67,6 +73,7 @@ class Summary:
             f"{self.frames} frames in {data['seconds']:.1f} s ({data['frames_per_second']} frames/s), "
             f"{self.skipped} skipped, {self.faces} faces",
             f"decisions: {counts}; allowed: {allowed}",
+            *([f"networks ran on: {runners_to_text(self.runners)}"] if self.runners else []),
             "",
             f"{'stage':<12}{'p50 ms':>10}{'p99 ms':>10}{'max ms':>10}{'n':>8}",
         ]
@@ -79,6 +86,13 @@ class Summary:
         samples.append(value)
         if len(samples) > KEPT:
             del samples[: KEPT // 2]
+
+
+def runners_to_text(runners: dict[str, str]) -> str:
+    """One word where one runner ran all, else which ran what."""
+    if len(set(runners.values())) == 1:
+        return next(iter(runners.values()))
+    return ", ".join(f"{kind} ({name})" for name, kind in runners.items())
 
 
 def _percentiles(samples: list[float]) -> dict[str, float]:

@@ -119,6 +119,9 @@ def test_the_fences_around_third_parties(path: Path) -> None:
     assert "tensorrt" not in always, "no room for it yet"
     if not name.startswith(("runtime/", "export/")):
         assert "onnxruntime" not in always
+    assert "onnxruntime_ep_nv_tensorrt_rtx" not in loading
+    if name != "runtime/runners/rtx.py":  # importing it loads NVIDIA's libraries and changes the environment
+        assert "onnxruntime_ep_nv_tensorrt_rtx" not in always
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=Path.as_posix)

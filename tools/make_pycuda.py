@@ -6,6 +6,7 @@ place: it is left in ``<environment>/cuda-stub``, where only tests look for it, 
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import re
@@ -21,23 +22,26 @@ from cuda_stub import driver_names, make_stub
 HERE = Path(__file__).parent
 STUB = Path(sys.prefix) / "cuda-stub"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-PINNED = ["-c", str(HERE.parent / "constraints.txt")]
+PINS = HERE.parent / "constraints.txt"
 TO_BUILD = ["numpy", "setuptools", "wheel"]
 
 
 def main() -> int:
     """Build, install, try; one line a step. Exit status 2 where something is missing."""
+    parser = argparse.ArgumentParser(description="Build the pinned PyCUDA and install it into this environment.")
+    parser.add_argument("--pins", type=Path, default=PINS, help="constraints for pip (default: constraints.txt)")
+    pinned = ["-c", str(parser.parse_args().pins)]
     toolkit = find_toolkit()
     if toolkit is None:
         return _missing("nvcc was not found: install the CUDA toolkit, or set CUDA_HOME to its folder")
     for tool in ("gcc", "g++", "nm"):
         if subprocess.run(["sh", "-c", f"command -v {tool}"], capture_output=True, check=False).returncode:
             return _missing(f"{tool} was not found: install the build tools of your system (build-essential)")
-    subprocess.run([*PIP, "install", *PINNED, *TO_BUILD], check=True)
+    subprocess.run([*PIP, "install", *pinned, *TO_BUILD], check=True)
     with tempfile.TemporaryDirectory(prefix="pycuda-") as folder:
         wheel = build(toolkit, Path(folder))
         subprocess.run([*PIP, "uninstall", "-y", "pycuda"], check=True, stderr=subprocess.DEVNULL)
-        subprocess.run([*PIP, "install", *PINNED, str(wheel)], check=True)
+        subprocess.run([*PIP, "install", *pinned, str(wheel)], check=True)
     extension = installed_extension()
     print(f"PyCUDA installed: {extension}")
     if _has_driver():

@@ -65,7 +65,7 @@ def probe() -> DriverState:
         return DriverState(
             None,
             problem=f"no NVIDIA driver is installed ({LIBRARY} can not be loaded)",
-            remedy="Install the driver of your GPU, or use --backend cpu",
+            remedy="Install the driver of your GPU, or use the CPU: --backend cpu, --runner cpu",
         )
     version = ctypes.c_int(0)
     library.cuDriverGetVersion(ctypes.byref(version))

@@ -4,19 +4,49 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
 from immunogate.errors import BundleError
 
+if TYPE_CHECKING:
+    from immunogate.bundle import Bundle
+
 Array = npt.NDArray[Any]
+Role = Literal["detector", "analyzer", "recogniser"]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What a runner is opened for.
+
+    Attributes:
+        model: content of the ONNX file, already verified.
+        name: what to call it in errors, ``recogniser.onnx`` for instance.
+        largest: the largest input that it will be given, for runners that compile for a range of sizes.
+        threads: threads of one run on the CPU.
+        device: number of the GPU, as the driver counts (CUDA_VISIBLE_DEVICES changes that).
+        bundle: where it comes from, for runners that look for something made of it.
+        role: which of the bundle's networks it is.
+    """
+
+    model: bytes
+    name: str
+    largest: tuple[int, ...]
+    threads: int | None = None
+    device: int = 0
+    bundle: Bundle | None = None
+    role: Role | None = None
 
 
 class Runner(ABC):
     """One network, ready to run.
 
     Attributes:
+        kind: which runner this is, by the name that ``--runner`` has for it.
+        passed_over: (runner, why not) for each that ``auto`` would have preferred; set by `choose.open_runner`.
         name: what it is called in errors.
         input_name: of its only input.
         input_shape: numbers, and names where any length is taken.
@@ -24,6 +54,8 @@ class Runner(ABC):
         output_shapes: of each, as ``input_shape``.
     """
 
+    kind: str
+    passed_over: tuple[tuple[str, str], ...] = ()
     name: str
     input_name: str
     input_shape: list[int | str]

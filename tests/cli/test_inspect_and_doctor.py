@@ -75,8 +75,9 @@ def test_doctor_names_what_brings_a_missing_extra(immunogate: Command, monkeypat
 def test_doctor_fails_where_something_needed_is_missing(immunogate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     import immunogate.cli.doctor as doctor
 
-    real = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "onnxruntime" else real(name))
+    nothing = {"version": None, "packages": {}, "providers": [], "obstacles": {"cpu": "No module"}, "auto": None}
+    monkeypatch.setattr(doctor, "examine_runners", lambda: nothing)
     done = immunogate("doctor")
     assert done.status == 1
+    assert "can not: No module" in done.out
     assert "NOT ready" in done.out

@@ -12,10 +12,12 @@ from immunogate.cli.common import (
     add_backend,
     add_bundle,
     add_json,
+    add_runner,
     identified_faces,
     opened_bundle,
     print_json,
     recognise_all,
+    say_runners,
 )
 from immunogate.errors import UsageError
 
@@ -42,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "--out", type=Path, metavar="FOLDER", help="write a calibrated copy there; the shipped bundle is never changed"
     )
     add_backend(threshold)
+    add_runner(threshold)
     add_json(threshold)
     threshold.set_defaults(run=run)
 
@@ -54,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     identified_faces(arguments.faces)  # refuse a file that will not do before anything is written
     if arguments.out is not None:
         bundle = copied(bundle, arguments.out)
-    bundle = calibrate_bundle(bundle, arguments.faces, arguments.backend)
+    bundle = calibrate_bundle(bundle, arguments.faces, arguments.backend, arguments.runner)
     calibration = bundle.calibration()
     if arguments.json:
         print_json(dataclasses.asdict(calibration))
@@ -84,7 +87,7 @@ def copied(bundle: Bundle, folder: Path) -> Bundle:
     return open_bundle(folder)
 
 
-def calibrate_bundle(bundle: Bundle, faces_file: Path, backend: str = "cpu") -> Bundle:
+def calibrate_bundle(bundle: Bundle, faces_file: Path, backend: str = "cpu", runner: str = "cpu") -> Bundle:
     """Measure on the faces of a file and write the limits into the bundle.
 
     The threshold that the recogniser would need without purification goes into the provenance: nothing decides by
@@ -103,7 +106,8 @@ def calibrate_bundle(bundle: Bundle, faces_file: Path, backend: str = "cpu") -> 
     assert even.identities is not None
     chosen = even.take(thin(even.identities))
     assert chosen.identities is not None
-    with open_chain(bundle, backend=backend) as chain:
+    with open_chain(bundle, backend=backend, runner=runner) as chain:
+        say_runners(chain, runner)
         found = recognise_all(chain, chosen.images, "calibrating")
     people = len(np.unique(chosen.identities))
     raw = np.concatenate([part.raw for part in found])

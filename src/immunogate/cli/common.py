@@ -51,6 +51,40 @@ def add_backend(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_runner(parser: argparse._ActionsContainer) -> None:
+    """The flag --runner."""
+    from immunogate.runtime.runners.choose import RUNNERS
+
+    parser.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default="cpu",
+        help="what runs the networks; auto: a GPU where one can be used and gives the CPU's numbers (default cpu)",
+    )
+
+
+def say_runners(chain: FaceChain, asked: str) -> dict[str, str]:
+    """What runs each network, by its file; said on stderr, with the reasons, where the CPU was not asked for."""
+    from immunogate.runtime.summary import runners_to_text
+
+    kinds = {runner.name: runner.kind for runner in chain.runners}
+    if asked != "cpu":
+        print(f"runner: {runners_to_text(kinds)}", file=sys.stderr)
+        # One reason a runner is enough: what keeps it from one network mostly keeps it from all.
+        first = dict(pair for runner in reversed(chain.runners) for pair in runner.passed_over)
+        for reason, runners in grouped(first).items():
+            print(f"  not {', '.join(runners)}: {reason}", file=sys.stderr)
+    return kinds
+
+
+def grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
+    """The names that share each reason, in their order."""
+    shared: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        shared.setdefault(reason, []).append(name)
+    return shared
+
+
 def opened_bundle(named: Path | None) -> Bundle:
     """The bundle that was named, else the default one, which is said on stderr.
 

@@ -10,6 +10,15 @@ from typing import Any
 
 from immunogate.cli.common import add_json, print_json
 from immunogate.cli.doctor_gpu import examine_gpu, gpu_is_usable, gpu_to_lines
+from immunogate.cli.doctor_machine import examine_machine, machine_to_lines, machine_warnings
+from immunogate.cli.doctor_nvml import examine_nvml, nvml_to_lines, nvml_warnings
+from immunogate.cli.doctor_software import (
+    examine_runners,
+    examine_software,
+    runner_warnings,
+    runners_to_lines,
+    software_to_lines,
+)
 from immunogate.cli.models import bundle_to_text, describe_bundle
 from immunogate.errors import UsageError
 from immunogate.places import default_gallery
@@ -23,7 +32,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "doctor",
         help="check this machine",
-        description="Say what this machine has, what is missing and what brings it.",
+        description="Say what this machine has, what is missing and what brings it; what slows it down, and which "
+        "runner auto would take. Nothing is changed.",
     )
     add_json(parser)
     parser.set_defaults(run=run)
@@ -44,9 +54,16 @@ def examine() -> dict[str, Any]:
     import cv2
 
     bundle = describe_bundle()
+    runners = examine_runners()
     found = {name: _version(name) for name in (*REQUIRED, *OPTIONAL)}
     found["opencv-python-headless"] = cv2.__version__  # also where OpenCV came from the system and not from a wheel
+    found["onnxruntime"] = runners["version"]  # also where another distribution brought it
     build = cv2.getBuildInformation()
+    machine, devices = examine_machine(), examine_nvml()
+    video = {name: _has(build, name) for name in ("FFMPEG", "GStreamer", "v4l/v4l2")}
+    warnings = [*machine_warnings(machine), *nvml_warnings(devices), *runner_warnings(runners)]
+    if machine["l4t"] and not video["GStreamer"]:
+        warnings.append("this OpenCV has no GStreamer, which csi:// needs, and hides the system's: see docs/jetson.md")
     return {
         "ready": all(found[name] for name in REQUIRED) and bundle["state"] != "damaged",
         "python": platform.python_version(),
@@ -56,7 +73,12 @@ def examine() -> dict[str, Any]:
         "bundle": bundle,
         "gallery": _gallery(),
         "gpu": examine_gpu(),
-        "video": {name: _has(build, name) for name in ("FFMPEG", "GStreamer", "v4l/v4l2")},
+        "board": machine,
+        "gpu_clocks": devices,
+        "software": examine_software(),
+        "runners": runners,
+        "video": video,
+        "warnings": warnings,
     }
 
 
@@ -80,6 +102,13 @@ def to_text(report: dict[str, Any]) -> str:
         *gpu_to_lines(report["gpu"]),
         f"--backend cuda can {'be used' if gpu_is_usable(report['gpu']) else 'not be used'} here",
         "",
+        *software_to_lines(report["software"]),
+        *runners_to_lines(report["runners"]),
+        "",
+        *machine_to_lines(report["board"]),
+        *nvml_to_lines(report["gpu_clocks"]),
+        "",
+        *(f"warning: {warning}" for warning in report["warnings"]),
         "ready to run a gate on the CPU" if report["ready"] else "NOT ready",
     ]
     return "\n".join(lines)

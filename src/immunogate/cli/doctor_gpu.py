@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_BRINGS = {"pycuda": "from a checkout: make pycuda", "cuda-core": "pip install 'immunogate[gpu]'"}
+FIRST_OF_13 = 13
+"""CUDA of the drivers from which on the extra gpu fits; older ones take gpu12."""
 
 
 def examine_gpu() -> dict[str, Any]:
@@ -34,19 +35,25 @@ def examine_gpu() -> dict[str, Any]:
 def gpu_to_lines(report: dict[str, Any]) -> list[str]:
     """One line a part, with what it costs where it is missing."""
     devices = ", ".join(f"{device['name']} ({device['architecture']})" for device in report["devices"])
-    driver = report["driver"] and f"for CUDA {report['driver']}"
-    compilers, bindings = report["compilers"], report["bindings"]
+    known = report["driver"] and f"for CUDA {report['driver']}"
+    driver, compilers, bindings = report["driver"], report["compilers"], report["bindings"]
+    brings = {"pycuda": "from a checkout: make pycuda", "cuda-core": f"pip install 'immunogate[{extra_for(driver)}]'"}
     needed = "needed only where there are no prebuilt kernels and no other compiler"
     lines = [
-        ("driver", driver, "missing; faces are purified on the CPU"),
+        ("driver", known, "missing; faces are purified on the CPU"),
         ("device", devices, f"none: {report['problem']}. {report['remedy']}"),
-        *((name, found, f"missing; one of the two will do: {_BRINGS[name]}") for name, found in bindings.items()),
+        *((name, found, f"missing; one of the two will do: {brings[name]}") for name, found in bindings.items()),
         ("prebuilt kernels", ", ".join(report["prebuilt"]), "none in this package; a compiler makes them at first use"),
         ("nvcc", compilers["nvcc"], f"missing; {needed}: install the CUDA toolkit"),
         ("nvrtc", compilers["nvrtc"], f"missing; {needed}: pip install nvidia-cuda-nvrtc"),
         ("host compiler", report["host_compiler"], "missing; clones are drawn by NumPy, slower with the same results"),
     ]
     return [f"{name:<24}{found or missing}" for name, found, missing in lines]
+
+
+def extra_for(driver: str | None) -> str:
+    """The extra whose bindings fit a driver, by the CUDA that it is for (12.6 for instance)."""
+    return "gpu12" if driver is not None and int(driver.partition(".")[0]) < FIRST_OF_13 else "gpu"
 
 
 def gpu_is_usable(report: dict[str, Any]) -> bool:

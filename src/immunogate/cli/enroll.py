@@ -13,11 +13,13 @@ from immunogate.cli.common import (
     add_bundle,
     add_gallery,
     add_json,
+    add_runner,
     chosen_gallery,
     opened_bundle,
     pictures_of,
     print_json,
     progress,
+    say_runners,
 )
 from immunogate.errors import UsageError
 
@@ -34,6 +36,7 @@ def add_parser(subparsers: Any) -> None:
     add_bundle(parser)
     add_gallery(parser)
     add_backend(parser)
+    add_runner(parser)
     parser.add_argument("--person", help="whose the pictures are, where they are not in folders by person")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="FOLDER|PICTURE", help="what to enroll")
     add_json(parser)
@@ -53,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     path = chosen_gallery(arguments.gallery, make_folder=True)
     if path.exists():
         Gallery(path, *binding).close()  # refuse another bundle's gallery before the work, not after
-    with open_chain(bundle, backend=arguments.backend) as chain:
+    with open_chain(bundle, backend=arguments.backend, runner=arguments.runner) as chain:
+        say_runners(chain, arguments.runner)
         attempts = list(progress(attempt_all(chain, jobs), "enrolling", len(jobs)))
     samples = [attempt.sample for attempt in attempts if attempt.sample]
     added = 0

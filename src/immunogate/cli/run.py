@@ -10,7 +10,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from immunogate.cli.common import add_backend, add_bundle, add_gallery, chosen_gallery, opened_bundle
+from immunogate.cli.common import (
+    add_backend,
+    add_bundle,
+    add_gallery,
+    add_runner,
+    chosen_gallery,
+    opened_bundle,
+    say_runners,
+)
 from immunogate.cli.interrupt import StopRequest
 from immunogate.errors import UsageError
 
@@ -74,6 +82,7 @@ def add_parser(subparsers: Any) -> None:
     machine.add_argument("--mode", help="inference mode instead of the bundle's; needs --threshold")
     machine.add_argument("--seed", metavar="N", type=int, help="of drawn clones, instead of the bundle's")
     add_backend(machine)
+    add_runner(machine)
     machine.add_argument("--threads", metavar="N", type=int, help="threads of each stage (default: up to 4)")
     machine.add_argument(
         "--detector-size",
@@ -113,12 +122,14 @@ def run(arguments: argparse.Namespace) -> int:
                 threads=arguments.threads,
                 longest_side=arguments.detector_size,
                 backend=arguments.backend,
+                runner=arguments.runner,
             )
         )
+        runners = say_runners(chain, arguments.runner)
         camera = stack.enter_context(open_camera(arguments.source, realtime=arguments.realtime))
         rate = getattr(camera, "fps", ANNOTATED_RATE)  # a recording tells its own
         video = stack.enter_context(VideoSink(arguments.annotate, rate)) if arguments.annotate else None
-        summary = Summary()
+        summary = Summary(runners=runners)
         _stream(Gate(chain, templates, policy, bundle.sha256), camera, arguments, video, summary)
     _finish(summary, arguments)
     return 0

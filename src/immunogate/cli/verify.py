@@ -7,7 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immunogate.cli.common import FACES_HELP, add_bundle, add_json, opened_bundle, print_json, step
+from immunogate.cli.common import (
+    FACES_HELP,
+    add_bundle,
+    add_json,
+    add_runner,
+    opened_bundle,
+    print_json,
+    say_runners,
+    step,
+)
 from immunogate.errors import ImmunogateError, UsageError
 from immunogate.files import find_data
 
@@ -35,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--purifier", type=Path, help="the purifier's checkpoint")
     parser.add_argument("--detector", type=Path, help="the YuNet file (where it is not known, it is not compared)")
     parser.add_argument("--count", type=int, default=64, help="faces to compare (default 64)")
+    add_runner(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -50,13 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
     twin = _twin(bundle, arguments)
     crops = _crops(arguments)
     name = bundle.manifest.purifier.basis
-    with step(f"comparing on {len(crops)} faces"), open_chain(bundle) as chain:
+    with step(f"comparing on {len(crops)} faces"), open_chain(bundle, runner=arguments.runner) as chain:
+        runners = say_runners(chain, arguments.runner)
         basis = basis_from_bytes(bundle.read(name), name)
         checks = verify(twin, chain, basis, crops, bundle.manifest.recogniser.precision)
     checks += _detector_checks(bundle, arguments.detector)
     passed = all(check.passed for check in checks)
     if arguments.json:
-        print_json({"passed": passed, "faces": len(crops), "checks": [check.to_dict() for check in checks]})
+        listed = [check.to_dict() for check in checks]
+        print_json({"passed": passed, "faces": len(crops), "runners": runners, "checks": listed})
     else:
         print(table(checks))
         print("verified" if passed else "NOT verified: a limit is passed")
