@@ -199,7 +199,7 @@ def test_files_swapped_for_each_other_are_told_apart(export: Command, parts: Any
 
 def test_a_checkpoint_with_other_names_lists_them(export: Command, tmp_path: Path, weights: Any) -> None:
     path = tmp_path / "renamed.pt"
-    torch.save({f"backbone.{key}": value for key, value in weights.items()}, path)
+    torch.save({f"critic.{key}": value for key, value in weights.items()}, path)
     export(recogniser=path).refused(2, str(path), "missing in the checkpoint", "unknown to the architecture", "conv1")
 
 
