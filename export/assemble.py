@@ -145,7 +145,11 @@ def export_bundle(
 
 def _write_recogniser(folder: Path, sources: Sources, options: ExportOptions) -> RecogniserEntry:
     spec = sources.spec
-    graph = graph_of(UnitEmbedding(sources.recogniser), (3, spec.height, spec.width), "face", "embedding")
+    if sources.graph is None:
+        graph = graph_of(UnitEmbedding(sources.recogniser), (3, spec.height, spec.width), "face", "embedding")
+    else:
+        graph = onnx.ModelProto()
+        graph.CopyFrom(sources.graph)  # rounding changes it
     onnx.save(in_precision(graph, options.precision), folder / RECOGNISER)
     return RecogniserEntry(
         file=RECOGNISER,
@@ -211,6 +215,7 @@ def _provenance(sources: Sources, detector: Path, options: ExportOptions) -> dic
             "storage_measured_on": f"{DRAWN_FACES} faces drawn from the eigenbasis",
         },
         **_memory_temperature(sources.purifier),
+        **({"recogniser_description": sources.description.to_dict()} if sources.description else {}),
     }
 
 

@@ -72,7 +72,7 @@ def exported(
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model = program.model_proto
-    _strip(model)
+    strip(model)
     onnx.checker.check_model(model)
     return model
 
@@ -136,7 +136,7 @@ def portable_yunet(path: Path) -> ModelProto:
             f"Expected the outputs {', '.join(DETECTOR_OUTPUTS[:3])}, ... as in face_detection_yunet_2023mar.onnx",
         )
     free_sides(model)
-    _strip(model)
+    strip(model)
     return model
 
 
@@ -150,7 +150,7 @@ def free_sides(model: ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def _strip(model: ModelProto) -> None:
+def strip(model: ModelProto) -> None:
     """Take away traces of the exporting machine: stack traces and file paths in the graph's notes."""
     model.doc_string = ""
     del model.metadata_props[:]

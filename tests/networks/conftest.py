@@ -170,7 +170,7 @@ def random_state(public_shapes: dict[str, Shapes]) -> Any:
 
 @pytest.fixture(scope="session")
 def thin_state(public_shapes: dict[str, Shapes]) -> Any:
-    """Make weights for a network of `public_shapes`, each of one stored number of its own: a small file of any shape."""
+    """Make weights for a network of `public_shapes`, each one stored number: a small file of any shape."""
     torch = pytest.importorskip("torch")
 
     def make(network: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Callable
@@ -136,9 +137,8 @@ def test_a_program_of_torch_export_is_refused_because_torch_would_run_its_pickle
         with pytest.raises(CheckpointError, match=r"torch\.export runs code on loading.*opset_version=18.*\.onnx"):
             load_state(path)
     assert not harm.exists()
-    with pytest.raises(Exception, match=r".*"):  # what it does after the harm is of no matter
+    with contextlib.suppress(Exception):  # what it does after the harm is of no matter
         torch.export.load(evil)
-        raise RuntimeError("loaded")
     assert harm.exists(), "torch no longer unpickles them: programs might now be taken"
 
 

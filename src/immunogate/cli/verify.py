@@ -52,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     name = bundle.manifest.purifier.basis
     with step(f"comparing on {len(crops)} faces"), open_chain(bundle) as chain:
         basis = basis_from_bytes(bundle.read(name), name)
-        checks = verify(twin, chain, basis, crops, bundle.manifest.recogniser.precision)
+        original = "the ONNX given" if "recogniser_description" in bundle.manifest.provenance else "torch"
+        precision = bundle.manifest.recogniser.precision
+        checks = verify(twin, chain, basis, crops, precision, original=original)
     checks += _detector_checks(bundle, arguments.detector)
     passed = all(check.passed for check in checks)
     if arguments.json:
@@ -80,18 +82,21 @@ def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
 
 
 def _twin(bundle: Bundle, arguments: argparse.Namespace) -> TorchTwin:
+    from immunogate.export.description import description_of
     from immunogate.export.sources import load_sources
     from immunogate.networks.twin import TorchTwin
 
     manifest = bundle.manifest
     roles = ["basis", "recogniser"] + (["purifier"] if manifest.analyzer else [])
     paths = {role: _checkpoint(bundle, role, getattr(arguments, role)) for role in roles}
+    described = manifest.provenance.get("recogniser_description")
     sources = load_sources(
         paths["basis"],
         paths["recogniser"],
         manifest.recogniser.architecture,
         paths.get("purifier"),
         float(manifest.provenance.get("memory_temperature", 1.0)),
+        None if described is None else description_of(described, "manifest.json: provenance.recogniser_description"),
     )
     mode, top_k, views = manifest.purifier.mode, manifest.purifier.top_k, manifest.recogniser.views
     return TorchTwin(sources.recogniser, sources.spec, sources.basis, mode, top_k, sources.purifier, views)

@@ -1,4 +1,4 @@
-"""The recognisers by name. A checkpoint does not say what it is: its names and shapes do, and fit exactly or not at all."""
+"""The recognisers by name. What a checkpoint is, its names and shapes say: they fit exactly or not at all."""
 
 from __future__ import annotations
 
