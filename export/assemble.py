@@ -17,8 +17,9 @@ from immunogate.basis import STORAGES, Eigenbasis, Storage, save_basis, storage_
 from immunogate.bundle import Bundle, open_bundle, write_manifest
 from immunogate.errors import UsageError
 from immunogate.export.card import model_card
+from immunogate.export.detectors import portable_detector
 from immunogate.export.folders import check_free, folder_written_whole
-from immunogate.export.onnx_graph import OPSET, graph_of, in_precision, portable_yunet
+from immunogate.export.onnx_graph import OPSET, graph_of, in_precision
 from immunogate.export.sources import Sources, check_top_k
 from immunogate.files import sha256_of_file
 from immunogate.kernels.antibody import MODES, AntibodySettings
@@ -93,24 +94,25 @@ def export_bundle(
     options: ExportOptions,
     step: Callable[[str], None] = lambda name: None,
 ) -> Bundle:
-    """Make a bundle of ``sources`` and a YuNet ``detector`` in the folder ``out``.
+    """Make a bundle of ``sources`` and a ``detector`` in the folder ``out``.
 
     Args:
         sources: loaded checkpoints.
-        detector: YuNet ONNX file.
+        detector: ONNX file, see `immunogate.export.detectors`.
         out: folder to make.
         options: precision, storage, mode.
         step: told the name of each step when it begins.
 
     Raises:
         UsageError: ``out`` is taken, or an option is out of range.
-        InputError: the detector is not a YuNet.
+        InputError: the detector is none that is known.
     """
     check_free(out, MANIFEST_NAME, "bundle", overwrite=options.overwrite)
     purifier = _purifier_entry(sources, options)
     with folder_written_whole(out) as folder:
         step("detector")
-        onnx.save(portable_yunet(detector), folder / DETECTOR)
+        finder, kind = portable_detector(detector)
+        onnx.save(finder, folder / DETECTOR)
         step("recogniser")
         recogniser = _write_recogniser(folder, sources, options)
         analyzer = None
@@ -131,7 +133,7 @@ def export_bundle(
             license=options.license,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             files=files,
-            detector=DetectorEntry(DETECTOR, "yunet"),
+            detector=DetectorEntry(DETECTOR, kind),
             recogniser=recogniser,
             purifier=purifier,
             analyzer=analyzer,

@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--recogniser-arch", default="auto", metavar="NAME", help=RECOGNISERS_HELP)
     parser.add_argument("--recogniser-description", metavar="NAME", help=DESCRIPTION_HELP)
-    parser.add_argument("--detector", type=Path, required=True, help="YuNet ONNX file")
+    parser.add_argument("--detector", type=Path, required=True, help="ONNX file: a YuNet, or an SCRFD with key points")
     parser.add_argument(
         "--purifier", type=Path, help="checkpoint as training saved it, or a public one; without it mode is fixed"
     )

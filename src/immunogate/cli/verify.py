@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--basis", type=Path, help="the eigenbasis the bundle was exported from")
     parser.add_argument("--recogniser", type=Path, help="the recogniser's checkpoint")
     parser.add_argument("--purifier", type=Path, help="the purifier's checkpoint")
-    parser.add_argument("--detector", type=Path, help="the YuNet file (where it is not known, it is not compared)")
+    parser.add_argument("--detector", type=Path, help="the detector's file (where it is not known, it is not compared)")
     parser.add_argument("--count", type=int, default=64, help="faces to compare (default 64)")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
     """The detector must be, byte for byte, what export makes of its source."""
-    from immunogate.export.onnx_graph import portable_yunet
+    from immunogate.export.detectors import portable_detector
     from immunogate.export.verify import same_bytes
 
     try:
@@ -77,7 +77,7 @@ def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
             raise
         print(f"the detector was not compared: {error}", file=sys.stderr)
         return []
-    made = portable_yunet(path).SerializeToString()
+    made = portable_detector(path)[0].SerializeToString()
     return [same_bytes("detector", "bundle - its source", bundle.read(bundle.manifest.detector.file), made)]
 
 
