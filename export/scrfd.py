@@ -3,8 +3,9 @@
 Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022; facts of its ONNX files
 from insightface's ``scrfd.py``: input RGB, (x - 127.5) / 128; strides 8, 16 and 32 with two anchors a cell, the second
 after the first; scores, then distances left, top, right, bottom from the cell's corner in strides, then five points
-from it likewise. A box about a corner is centre and logarithm of its sides, as YuNet has it, and nothing is lost by that; but a
-YuNet's cell has one box, so the weaker of a cell's two anchors is left out: two faces in one cell come out as one.
+from it likewise. A box about a corner is centre and logarithm of its sides, as YuNet has it, and nothing is lost by
+that; but a YuNet's cell has one box, so the weaker of a cell's two anchors is left out: two faces in one cell come out
+as one.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from immunogate.manifest import PRECISIONS
 
 LARGEST_NOTES = 1 << 20
 RECOGNISERS_HELP = (
-    "of a checkpoint: auto finds it by names and shapes (default), or mobilefacenet, irse50, ir50, iresnet50 and more, "
-    "see immunogate.networks.recognisers"
+    "of a checkpoint: mobilefacenet, irse50, ir50, iresnet50 and more, see immunogate.networks.recognisers, or auto, "
+    "which finds it by names and shapes (default auto)"
 )
 DESCRIPTION_HELP = "how an ONNX recogniser is fed: arcface, arcface-raw, sface, or a TOML file"
 
