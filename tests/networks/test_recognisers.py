@@ -138,6 +138,7 @@ def _without_initialisation() -> Any:
     [
         lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"lr": 0.1, "momentum": [torch.ones(2)]}},
         lambda state: {"model": {f"module.{key}": value for key, value in state.items()}, "iteration": 7},
+        lambda state: {"state_dict": state, "best": torch.tensor(0.97)},
         lambda state: {"state_dict_backbone": state, "state_dict_softmax_fc": {"weight": torch.ones(3)}, "epoch": 1},
         lambda state: {"state_dict": {"model": {f"_orig_mod.{key}": value for key, value in state.items()}}},
         lambda state: {f"backbone.{key}": value for key, value in state.items()} | {"head.kernel": torch.ones(4)},
@@ -145,7 +146,17 @@ def _without_initialisation() -> Any:
         lambda state: {key: value.half() for key, value in state.items()},
         lambda state: {key: value.bfloat16() for key, value in state.items()},
     ],
-    ids=["state_dict", "model, parallel", "arcface_torch", "compiled", "with head", "deep", "float16", "bfloat16"],
+    ids=[
+        "state_dict",
+        "model, parallel",
+        "tensor beside",
+        "arcface_torch",
+        "compiled",
+        "with head",
+        "deep",
+        "float16",
+        "bfloat16",
+    ],
 )
 @pytest.mark.parametrize("named", [AUTO, "mobilefacenet_square"])
 def test_weights_are_found_however_they_are_wrapped(wrap: Any, named: str, random_state: Any, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.temperature,
             read_description(named) if named else None,
         )
-        _say(f"recogniser {arguments.recogniser.name}: {sources.spec.name}, of {sources.spec.source}")
+        why = "as described" if named else "all names and shapes agree"
+        _say(f"recogniser {arguments.recogniser.name}: {sources.spec.name}, of {sources.spec.source} ({why})")
         bundle = export_bundle(sources, arguments.detector, arguments.out, options, _say)
     used = (arguments.basis, arguments.recogniser, arguments.purifier, arguments.detector)
     remember([path for path in used if path])
@@ -118,6 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
             "sha256": bundle.sha256,
             "bytes": sum(entry.bytes for entry in bundle.manifest.files.values()),
             "opset": bundle.manifest.recogniser.opset,
+            "recogniser": bundle.manifest.recogniser.architecture,
+            "detector": bundle.manifest.detector.architecture,
             "calibration": calibration.status if calibration else None,
         })  # fmt: skip
     else:
