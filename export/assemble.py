@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -20,7 +17,9 @@ from immunogate.basis import STORAGES, Eigenbasis, Storage, save_basis, storage_
 from immunogate.bundle import Bundle, open_bundle, write_manifest
 from immunogate.errors import UsageError
 from immunogate.export.card import model_card
-from immunogate.export.onnx_graph import OPSET, graph_of, in_precision, portable_yunet
+from immunogate.export.detectors import portable_detector
+from immunogate.export.folders import check_free, folder_written_whole
+from immunogate.export.onnx_graph import OPSET, graph_of, in_precision
 from immunogate.export.sources import Sources, check_top_k
 from immunogate.files import sha256_of_file
 from immunogate.kernels.antibody import MODES, AntibodySettings
@@ -95,24 +94,25 @@ def export_bundle(
     options: ExportOptions,
     step: Callable[[str], None] = lambda name: None,
 ) -> Bundle:
-    """Make a bundle of ``sources`` and a YuNet ``detector`` in the folder ``out``.
+    """Make a bundle of ``sources`` and a ``detector`` in the folder ``out``.
 
     Args:
         sources: loaded checkpoints.
-        detector: YuNet ONNX file.
+        detector: ONNX file, see `immunogate.export.detectors`.
         out: folder to make.
         options: precision, storage, mode.
         step: told the name of each step when it begins.
 
     Raises:
         UsageError: ``out`` is taken, or an option is out of range.
-        InputError: the detector is not a YuNet.
+        InputError: the detector is none that is known.
     """
-    _check_free(out, options.overwrite)
+    check_free(out, MANIFEST_NAME, "bundle", overwrite=options.overwrite)
     purifier = _purifier_entry(sources, options)
-    with _folder_written_whole(out) as folder:
+    with folder_written_whole(out) as folder:
         step("detector")
-        onnx.save(portable_yunet(detector), folder / DETECTOR)
+        finder, kind = portable_detector(detector)
+        onnx.save(finder, folder / DETECTOR)
         step("recogniser")
         recogniser = _write_recogniser(folder, sources, options)
         analyzer = None
@@ -133,7 +133,7 @@ def export_bundle(
             license=options.license,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             files=files,
-            detector=DetectorEntry(DETECTOR, "yunet"),
+            detector=DetectorEntry(DETECTOR, kind),
             recogniser=recogniser,
             purifier=purifier,
             analyzer=analyzer,
@@ -145,7 +145,11 @@ def export_bundle(
 
 def _write_recogniser(folder: Path, sources: Sources, options: ExportOptions) -> RecogniserEntry:
     spec = sources.spec
-    graph = graph_of(UnitEmbedding(sources.recogniser), (3, spec.height, spec.width), "face", "embedding")
+    if sources.graph is None:
+        graph = graph_of(UnitEmbedding(sources.recogniser), (3, spec.height, spec.width), "face", "embedding")
+    else:
+        graph = onnx.ModelProto()
+        graph.CopyFrom(sources.graph)  # rounding changes it
     onnx.save(in_precision(graph, options.precision), folder / RECOGNISER)
     return RecogniserEntry(
         file=RECOGNISER,
@@ -211,6 +215,7 @@ def _provenance(sources: Sources, detector: Path, options: ExportOptions) -> dic
             "storage_measured_on": f"{DRAWN_FACES} faces drawn from the eigenbasis",
         },
         **_memory_temperature(sources.purifier),
+        **({"recogniser_description": sources.description.to_dict()} if sources.description else {}),
     }
 
 
@@ -224,49 +229,3 @@ def drawn_faces(basis: Eigenbasis, count: int, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     coefficients = rng.standard_normal((count, basis.components), np.float32) * np.sqrt(basis.eigenvalues)
     return np.asarray(basis.mean + coefficients @ basis.basis, np.float32)
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    is_bundle = (out / MANIFEST_NAME).is_file()
-    if is_bundle and overwrite:
-        return
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    mend = "Add --overwrite to replace it" if is_bundle else "Choose another name"
-    raise UsageError(f"{out} already exists{' and is a bundle' if is_bundle else ' and is no bundle'}", mend)
-
-
-@contextmanager
-def _folder_written_whole(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of ``out`` when the block ends without an error."""
-    # Named before it is made: an interrupt at any moment finds it.
-    temporary = out.parent / f".{out.name}.{secrets.token_hex(8)}"
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        _take_place(temporary, out)
-    except OSError as error:
-        raise UsageError(f"{out} can not be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _take_place(new: Path, out: Path) -> None:
-    """Move the folder ``new`` to ``out``; what stood there goes only once the new one stands, else it comes back."""
-    if not out.exists():
-        new.replace(out)
-        return
-    old = out.parent / f".{out.name}.old.{secrets.token_hex(8)}"
-    try:
-        out.replace(old)
-        new.replace(out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            old.replace(out)
-        raise
-    if old.is_symlink():
-        old.unlink()
-    else:
-        shutil.rmtree(old, ignore_errors=True)

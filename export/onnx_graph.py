@@ -72,7 +72,7 @@ def exported(
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model = program.model_proto
-    _strip(model)
+    strip(model)
     onnx.checker.check_model(model)
     return model
 
@@ -120,6 +120,25 @@ def portable_yunet(path: Path) -> ModelProto:
         UsageError: the file is not there.
         InputError: it is no ONNX file, or not a YuNet with class, object, box and landmark outputs.
     """
+    model = read_detector(path)
+    if not is_yunet(model):
+        names = [output.name for output in model.graph.output]
+        raise InputError(
+            f"{path} is not a YuNet detector: its outputs are {', '.join(names[:6])}...",
+            f"Expected the outputs {', '.join(DETECTOR_OUTPUTS[:3])}, ... as in face_detection_yunet_2023mar.onnx",
+        )
+    free_sides(model)
+    strip(model)
+    return model
+
+
+def read_detector(path: Path) -> ModelProto:
+    """The graph of a detector's ONNX file.
+
+    Raises:
+        UsageError: the file is not there.
+        InputError: it is no ONNX file.
+    """
     if not path.is_file():
         raise UsageError(f"there is no detector {path}", "Give the path of face_detection_yunet_2023mar.onnx")
     try:
@@ -129,15 +148,13 @@ def portable_yunet(path: Path) -> ModelProto:
         raise
     except Exception as error:  # protobuf and the checker raise many classes of their own
         raise InputError(f"{path} is no ONNX file: {str(error).splitlines()[0]}") from error
-    names = [output.name for output in model.graph.output]
-    if sorted(names) != sorted(DETECTOR_OUTPUTS) or len(model.graph.input) != 1:
-        raise InputError(
-            f"{path} is not a YuNet detector: its outputs are {', '.join(names[:6])}...",
-            f"Expected the outputs {', '.join(DETECTOR_OUTPUTS[:3])}, ... as in face_detection_yunet_2023mar.onnx",
-        )
-    free_sides(model)
-    _strip(model)
     return model
+
+
+def is_yunet(model: ModelProto) -> bool:
+    """Whether a graph has one input and the outputs of a YuNet."""
+    names = [output.name for output in model.graph.output]
+    return sorted(names) == sorted(DETECTOR_OUTPUTS) and len(model.graph.input) == 1
 
 
 def free_sides(model: ModelProto) -> None:
@@ -150,7 +167,7 @@ def free_sides(model: ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def _strip(model: ModelProto) -> None:
+def strip(model: ModelProto) -> None:
     """Take away traces of the exporting machine: stack traces and file paths in the graph's notes."""
     model.doc_string = ""
     del model.metadata_props[:]

@@ -47,7 +47,7 @@ class DetectorEntry:
 
     Attributes:
         file: name of the ONNX file; input (1, 3, H, W) float32, BGR 0..255, H and W multiples of ``stride``.
-        architecture: yunet.
+        architecture: yunet, or scrfd, whose outputs export brings to those of a YuNet.
         stride: the coarsest of its grids in pixels.
     """
 

@@ -93,6 +93,8 @@ def test_json_says_what_was_made(export: Command, parts: Any) -> None:
     manifest = json.loads((parts["--out"] / "manifest.json").read_text(encoding="utf-8"))
     assert report["model_id"] == manifest["model_id"]
     assert report["opset"] == 18
+    assert (report["recogniser"], report["detector"]) == ("mobilefacenet", "yunet")
+    assert "mobilefacenet, of Xiaoccer/MobileFaceNet_Pytorch (all names and shapes agree)" in done.err
     assert report["bytes"] == sum(path.stat().st_size for path in parts["--out"].iterdir() if path.suffix != ".json")
     assert manifest["license"] == "mine alone"
     assert manifest["purifier"]["top_k"] == 7
@@ -199,7 +201,7 @@ def test_files_swapped_for_each_other_are_told_apart(export: Command, parts: Any
 
 def test_a_checkpoint_with_other_names_lists_them(export: Command, tmp_path: Path, weights: Any) -> None:
     path = tmp_path / "renamed.pt"
-    torch.save({f"backbone.{key}": value for key, value in weights.items()}, path)
+    torch.save({f"critic.{key}": value for key, value in weights.items()}, path)
     export(recogniser=path).refused(2, str(path), "missing in the checkpoint", "unknown to the architecture", "conv1")
 
 

@@ -103,6 +103,22 @@ def mobilefacenet_shapes() -> Shapes:
     return shapes | _mobilefacenet_convolution("linear1", (128, 512, 1, 1), prelu=False)
 
 
+def square_mobilefacenet_shapes() -> Shapes:
+    def block(name: str, before: int, inner: int, after: int) -> Shapes:
+        shapes = _mobilefacenet_convolution(f"{name}.conv", (inner, before, 1, 1))
+        shapes |= _mobilefacenet_convolution(f"{name}.conv_dw", (inner, 1, 3, 3))
+        return shapes | _mobilefacenet_convolution(f"{name}.project", (after, inner, 1, 1), prelu=False)
+
+    shapes = _mobilefacenet_convolution("conv1", (64, 3, 3, 3)) | _mobilefacenet_convolution("conv2_dw", (64, 1, 3, 3))
+    shapes |= block("conv_23", 64, 128, 64) | block("conv_34", 64, 256, 128) | block("conv_45", 128, 512, 128)
+    for name, count, width, inner in (("conv_3", 4, 64, 128), ("conv_4", 6, 128, 256), ("conv_5", 2, 128, 256)):
+        for index in range(count):
+            shapes |= block(f"{name}.model.{index}", width, inner, width)
+    shapes |= _mobilefacenet_convolution("conv_6_sep", (512, 128, 1, 1))
+    shapes |= _mobilefacenet_convolution("conv_6_dw", (512, 1, 7, 7), prelu=False)
+    return shapes | {"linear.weight": (512, 512)} | norm("bn", 512)
+
+
 @pytest.fixture(scope="package", autouse=True)
 def one_thread(one_torch_thread: Any) -> Iterator[None]:
     """Keep torch on one thread: on a busy machine its waiting threads cost more than they give here."""
@@ -122,7 +138,11 @@ def public_shapes() -> dict[str, Shapes]:
         "ir50_side": ir_shapes(squeeze=False, side=True),
         "irse50_side": ir_shapes(squeeze=True, side=True),
         "iresnet18": iresnet_shapes(2, 2, 2, 2),
+        "iresnet34": iresnet_shapes(3, 4, 6, 3),
         "iresnet50": iresnet_shapes(3, 4, 14, 3),
+        "iresnet100": iresnet_shapes(3, 13, 30, 3),
+        "iresnet200": iresnet_shapes(6, 26, 60, 6),
+        "mobilefacenet_square": square_mobilefacenet_shapes(),
         "mobilefacenet": mobilefacenet_shapes(),
     }
 
@@ -150,11 +170,12 @@ def random_state(public_shapes: dict[str, Shapes]) -> Any:
 
 @pytest.fixture(scope="session")
 def thin_state(public_shapes: dict[str, Shapes]) -> Any:
-    """Make zeros for a network of `public_shapes` that share one stored number: a small file of any shape."""
+    """Make weights for a network of `public_shapes`, each one stored number: a small file of any shape."""
     torch = pytest.importorskip("torch")
 
     def make(network: str) -> dict[str, Any]:
-        return {key: torch.zeros(()).expand(shape) for key, shape in public_shapes[network].items()}
+        shapes = public_shapes[network].items()
+        return {key: torch.tensor(index % 97 / 97).expand(shape) for index, (key, shape) in enumerate(shapes)}
 
     return make
 

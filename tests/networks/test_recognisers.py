@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,24 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from immunogate.networks.recognisers import (  # noqa: E402 - needs torch
+    AUTO,
     RECOGNISERS,
     load_recogniser,
     recogniser_spec,
 )
 
-MILLIONS = {"mobilefacenet": 1.0, "ir50": 43.6, "irse50": 43.8, "iresnet50": 43.6}
-WRITTEN_DOWN = ("ir50", "irse50", "ir50_side", "irse50_side", "iresnet18", "iresnet50", "mobilefacenet")
+MILLIONS = {
+    "mobilefacenet": 1.0,
+    "ir50": 43.6,
+    "irse50": 43.8,
+    "iresnet50": 43.6,
+    "iresnet200": 118.8,
+    "mobilefacenet_square": 1.2,
+}
+WRITTEN_DOWN = (
+    "ir50", "irse50", "ir50_side", "irse50_side", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200",
+    "mobilefacenet", "mobilefacenet_square",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRITTEN_DOWN)
@@ -77,6 +89,127 @@ def test_a_stranger_gets_no_hint(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match=r"\.\.\. and \d+ more; 1 unknown.*: conv\.weight.*It fits none of"):
         load_recogniser(path, "mobilefacenet")
+
+
+def test_a_stranger_is_told_what_comes_nearest(thin_state: Any, tmp_path: Path) -> None:
+    state = thin_state("iresnet50")
+    state["fc.weight"] = torch.tensor(0.5).expand(256, 25088)
+    torch.save(state, tmp_path / "narrow.pth")
+    with pytest.raises(CheckpointError) as caught:
+        load_recogniser(tmp_path / "narrow.pth", AUTO)
+    assert "fits no known recogniser: it holds" in caught.value.what
+    assert "conv1.weight (64, 3, 3, 3) to fc.weight (256, 25088)" in caught.value.what
+    total = sum(not key.endswith("num_batches_tracked") for key in state)
+    assert f"Nearest come iresnet50 ({total - 1} of its {total} agree), iresnet34" in caught.value.mend
+
+
+@pytest.mark.parametrize("name", WRITTEN_DOWN)
+def test_auto_takes_the_architecture_that_fits_and_says_why(
+    name: str, thin_state: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({f"module.{key}": value for key, value in thin_state(name).items()}, tmp_path / "backbone.pth")
+    with caplog.at_level("INFO", logger="immunogate"), _without_initialisation():
+        network, spec = load_recogniser(tmp_path / "backbone.pth", AUTO)
+    assert spec.name == name
+    assert f"{name} of {spec.source}, all names and shapes agree" in caplog.text
+    last, value = next((k, v) for k, v in reversed(thin_state(name).items()) if k.endswith("running_var"))
+    assert torch.equal(network.state_dict()[last], value)
+    assert not network.training
+
+
+def _without_initialisation() -> Any:
+    """Skip torch's random initialisation, which takes seconds for the largest and is overwritten anyway."""
+    patch = pytest.MonkeyPatch()
+    for name in ("kaiming_uniform_", "uniform_"):
+        patch.setattr(torch.nn.init, name, lambda tensor, *rest, **more: tensor)
+
+    @contextlib.contextmanager
+    def undone() -> Any:
+        try:
+            yield
+        finally:
+            patch.undo()
+
+    return undone()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"lr": 0.1, "momentum": [torch.ones(2)]}},
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}, "iteration": 7},
+        lambda state: {"state_dict": state, "best": torch.tensor(0.97)},
+        lambda state: {"state_dict_backbone": state, "state_dict_softmax_fc": {"weight": torch.ones(3)}, "epoch": 1},
+        lambda state: {"state_dict": {"model": {f"_orig_mod.{key}": value for key, value in state.items()}}},
+        lambda state: {f"backbone.{key}": value for key, value in state.items()} | {"head.kernel": torch.ones(4)},
+        lambda state: {"net": {f"module.backbone.{key}": value for key, value in state.items()}},
+        lambda state: {key: value.half() for key, value in state.items()},
+        lambda state: {key: value.bfloat16() for key, value in state.items()},
+    ],
+    ids=[
+        "state_dict",
+        "model, parallel",
+        "tensor beside",
+        "arcface_torch",
+        "compiled",
+        "with head",
+        "deep",
+        "float16",
+        "bfloat16",
+    ],
+)
+@pytest.mark.parametrize("named", [AUTO, "mobilefacenet_square"])
+def test_weights_are_found_however_they_are_wrapped(wrap: Any, named: str, random_state: Any, tmp_path: Path) -> None:
+    state = random_state("mobilefacenet_square")
+    torch.save(wrap(state), tmp_path / "checkpoint.pt")
+    network, spec = load_recogniser(tmp_path / "checkpoint.pt", named)
+    assert spec.name == "mobilefacenet_square"
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, state[key], atol=0.01, rtol=0)
+        assert value.dtype == state[key].dtype
+
+
+def test_nothing_is_taken_from_under_a_name_that_nobody_wrote_down(random_state: Any, tmp_path: Path) -> None:
+    state = random_state("mobilefacenet_square")
+    torch.save({"discriminator": state}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="no plain real tensors: discriminator"):
+        load_recogniser(tmp_path / "checkpoint.pt", AUTO)
+    torch.save({f"critic.{key}": value for key, value in state.items()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match=r"fits no known recogniser.*critic\.conv1\.conv\.weight"):
+        load_recogniser(tmp_path / "checkpoint.pt", AUTO)
+
+
+def test_the_square_mobilefacenet_computes_what_its_project_does(random_state: Any, normalised: Any) -> None:
+    """The network, said once more in plain functions."""
+    functional = torch.nn.functional
+    state = random_state("mobilefacenet_square")
+
+    def layer(name: str, maps: Any, stride: int = 1, padding: int = 0, groups: int = 1) -> Any:
+        maps = functional.conv2d(maps, state[f"{name}.conv.weight"], None, stride, padding, 1, groups)
+        maps = normalised(state, f"{name}.bn", maps)
+        return functional.prelu(maps, state[f"{name}.prelu.weight"]) if f"{name}.prelu.weight" in state else maps
+
+    def block(name: str, maps: Any, inner: int, stride: int) -> Any:
+        return layer(f"{name}.project", layer(f"{name}.conv_dw", layer(f"{name}.conv", maps), stride, 1, inner))
+
+    faces = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    maps = layer("conv2_dw", layer("conv1", faces, 2, 1), 1, 1, 64)
+    for down, inner, kept, count, width in (
+        ("23", 128, "3", 4, 128),
+        ("34", 256, "4", 6, 256),
+        ("45", 512, "5", 2, 256),
+    ):
+        maps = block(f"conv_{down}", maps, inner, 2)
+        for index in range(count):
+            maps = maps + block(f"conv_{kept}.model.{index}", maps, width, 1)
+    maps = layer("conv_6_dw", layer("conv_6_sep", maps), groups=512)
+    expected = normalised(state, "bn", functional.linear(maps.flatten(1), state["linear.weight"]))
+    network = recogniser_spec("mobilefacenet_square").build().eval()
+    network.load_state_dict(state)
+    with torch.inference_mode():
+        actual = network(faces)
+    assert float(expected.std()) > 0.01
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_broken_weights_are_named(random_state: Any, tmp_path: Path) -> None:

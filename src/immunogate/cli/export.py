@@ -12,7 +12,11 @@ from immunogate.errors import InputError
 from immunogate.manifest import PRECISIONS
 
 LARGEST_NOTES = 1 << 20
-RECOGNISERS_HELP = "see immunogate.networks.recognisers; for example mobilefacenet, irse50, ir50, iresnet50"
+RECOGNISERS_HELP = (
+    "of a checkpoint: mobilefacenet, irse50, ir50, iresnet50 and more, see immunogate.networks.recognisers, or auto, "
+    "which finds it by names and shapes (default auto)"
+)
+DESCRIPTION_HELP = "how an ONNX recogniser is fed: arcface, arcface-raw, sface, or a TOML file"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,9 +27,12 @@ def add_parser(subparsers: Any) -> None:
         description="Make a bundle: detector, purifier and recogniser as ONNX, the eigenbasis, a manifest with hashes.",
     )
     parser.add_argument("--basis", type=Path, required=True, help="basis.npz, or the public eigenbasis (.pth)")
-    parser.add_argument("--recogniser", type=Path, required=True, help="checkpoint (a torch state dict)")
-    parser.add_argument("--recogniser-arch", required=True, metavar="NAME", help=RECOGNISERS_HELP)
-    parser.add_argument("--detector", type=Path, required=True, help="YuNet ONNX file")
+    parser.add_argument(
+        "--recogniser", type=Path, required=True, help="checkpoint (a torch state dict), or an ONNX file"
+    )
+    parser.add_argument("--recogniser-arch", default="auto", metavar="NAME", help=RECOGNISERS_HELP)
+    parser.add_argument("--recogniser-description", metavar="NAME", help=DESCRIPTION_HELP)
+    parser.add_argument("--detector", type=Path, required=True, help="ONNX file: a YuNet, or an SCRFD with key points")
     parser.add_argument(
         "--purifier", type=Path, help="checkpoint as training saved it, or a public one; without it mode is fixed"
     )
@@ -69,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, export, calibrate and report."""
     from immunogate.cli.calibrate import calibrate_bundle
     from immunogate.export.assemble import ExportOptions, export_bundle
+    from immunogate.export.description import read_description
     from immunogate.export.known_checkpoints import remember
     from immunogate.export.sources import load_sources
 
@@ -88,9 +96,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.calibrate:
         identified_faces(arguments.calibrate)  # refuse a file that will not do before the work, not after
     with step("exporting"):
+        named = arguments.recogniser_description
         sources = load_sources(
-            arguments.basis, arguments.recogniser, arguments.recogniser_arch, arguments.purifier, arguments.temperature
+            arguments.basis,
+            arguments.recogniser,
+            arguments.recogniser_arch,
+            arguments.purifier,
+            arguments.temperature,
+            read_description(named) if named else None,
         )
+        why = "as described" if named else "all names and shapes agree"
+        _say(f"recogniser {arguments.recogniser.name}: {sources.spec.name}, of {sources.spec.source} ({why})")
         bundle = export_bundle(sources, arguments.detector, arguments.out, options, _say)
     used = (arguments.basis, arguments.recogniser, arguments.purifier, arguments.detector)
     remember([path for path in used if path])
@@ -103,6 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
             "sha256": bundle.sha256,
             "bytes": sum(entry.bytes for entry in bundle.manifest.files.values()),
             "opset": bundle.manifest.recogniser.opset,
+            "recogniser": bundle.manifest.recogniser.architecture,
+            "detector": bundle.manifest.detector.architecture,
             "calibration": calibration.status if calibration else None,
         })  # fmt: skip
     else:

@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--basis", type=Path, help="the eigenbasis the bundle was exported from")
     parser.add_argument("--recogniser", type=Path, help="the recogniser's checkpoint")
     parser.add_argument("--purifier", type=Path, help="the purifier's checkpoint")
-    parser.add_argument("--detector", type=Path, help="the YuNet file (where it is not known, it is not compared)")
+    parser.add_argument("--detector", type=Path, help="the detector's file (where it is not known, it is not compared)")
     parser.add_argument("--count", type=int, default=64, help="faces to compare (default 64)")
     add_runner(parser)
     add_json(parser)
@@ -63,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     with step(f"comparing on {len(crops)} faces"), open_chain(bundle, runner=arguments.runner) as chain:
         runners = say_runners(chain, arguments.runner)
         basis = basis_from_bytes(bundle.read(name), name)
-        checks = verify(twin, chain, basis, crops, bundle.manifest.recogniser.precision)
+        original = "the ONNX given" if "recogniser_description" in bundle.manifest.provenance else "torch"
+        precision = bundle.manifest.recogniser.precision
+        checks = verify(twin, chain, basis, crops, precision, original=original)
     checks += _detector_checks(bundle, arguments.detector)
     passed = all(check.passed for check in checks)
     if arguments.json:
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
     """The detector must be, byte for byte, what export makes of its source."""
-    from immunogate.export.onnx_graph import portable_yunet
+    from immunogate.export.detectors import portable_detector
     from immunogate.export.verify import same_bytes
 
     try:
@@ -87,23 +89,26 @@ def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
             raise
         print(f"the detector was not compared: {error}", file=sys.stderr)
         return []
-    made = portable_yunet(path).SerializeToString()
+    made = portable_detector(path)[0].SerializeToString()
     return [same_bytes("detector", "bundle - its source", bundle.read(bundle.manifest.detector.file), made)]
 
 
 def _twin(bundle: Bundle, arguments: argparse.Namespace) -> TorchTwin:
+    from immunogate.export.description import description_of
     from immunogate.export.sources import load_sources
     from immunogate.networks.twin import TorchTwin
 
     manifest = bundle.manifest
     roles = ["basis", "recogniser"] + (["purifier"] if manifest.analyzer else [])
     paths = {role: _checkpoint(bundle, role, getattr(arguments, role)) for role in roles}
+    described = manifest.provenance.get("recogniser_description")
     sources = load_sources(
         paths["basis"],
         paths["recogniser"],
         manifest.recogniser.architecture,
         paths.get("purifier"),
         float(manifest.provenance.get("memory_temperature", 1.0)),
+        None if described is None else description_of(described, "manifest.json: provenance.recogniser_description"),
     )
     mode, top_k, views = manifest.purifier.mode, manifest.purifier.top_k, manifest.recogniser.views
     return TorchTwin(sources.recogniser, sources.spec, sources.basis, mode, top_k, sources.purifier, views)

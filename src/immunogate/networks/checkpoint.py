@@ -6,6 +6,7 @@ import logging
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from immunogate.errors import CheckpointError, UsageError
+from immunogate.networks.wrapping import holder_of, unwrapped, without_prefixes
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +27,15 @@ LISTED = 8
 """Keys named in one list of an error; the rest are counted."""
 
 _COUNTER = ".num_batches_tracked"
-_PARALLEL = "module."
 _PLAIN = "Save the state dict of the network with torch.save and give that file."
+_PROGRAM = (
+    "Make ONNX of it where it was made, torch.onnx.export(program, dynamo=True, opset_version=18).save('model.onnx'), "
+    "and give that file with --recogniser-description."
+)
+_WHOLE = (
+    "Save its weights where it was made, torch.save(torch.jit.load('model.pt').state_dict(), 'weights.pt'), and give "
+    "that file."
+)
 
 
 def read_torch_file(path: Path) -> object:
@@ -39,17 +48,41 @@ def read_torch_file(path: Path) -> object:
     try:
         with path.open("rb") as stream:
             start = stream.read(1)
+        _refuse_programs(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles in words of its own, then refuses them
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UsageError(f"{path} can not be read: {error.strerror or error}", "Check the path.") from error
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise _refusal(path, start, str(error)) from error
     except Exception as error:
         # A damaged file makes torch fail in a dozen ways, and all of them are the file's fault.
         why = type(error).__name__
         raise CheckpointError(f"{path} is no torch file, or a damaged one ({why})", _PLAIN) from error
+
+
+def _refuse_programs(path: Path) -> None:
+    """Two kinds of torch archives hold more than weights, and torch would run them or unpickle without a fence.
+
+    `torch.export.load` falls back to an unrestricted pickle for sample inputs and constants, and evaluates the shape
+    expressions of the graph as Python (torch 2.13), so that a program of unknown origin can do anything.
+
+    Raises:
+        CheckpointError: it is a program of torch.export or of TorchScript.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    inside = [name.partition("/")[2] for name in names]
+    newer = any(name.startswith("models/") and name.endswith(".json") for name in inside)
+    if newer or "serialized_exported_program.json" in names:
+        raise CheckpointError(f"{path} is refused: a program of torch.export runs code on loading", _PROGRAM)
+    if any(name.startswith("code/") for name in inside):
+        raise CheckpointError(f"{path} is refused: a TorchScript program holds code beside its weights", _WHOLE)
 
 
 def _refusal(path: Path, start: bytes, reason: str) -> CheckpointError:
@@ -63,13 +96,16 @@ def _refusal(path: Path, start: bytes, reason: str) -> CheckpointError:
 
 
 def read_sections(path: Path, names: Collection[str], mend: str) -> dict[str, Any]:
-    """The top-level entries ``names`` of a torch file that holds a dict; other entries are left aside.
+    """The entries ``names`` of a torch file that holds a dict; other entries are left aside.
+
+    They stand at the top, in a container such as ``state_dict``, or flat as ``<name>.<key>``: see
+    `immunogate.networks.wrapping.holder_of`.
 
     Raises:
         UsageError: the file is not there or can not be read.
         CheckpointError: the file is refused (see `read_torch_file`), holds no dict, or lacks an entry.
     """
-    content = read_torch_file(path)
+    content = holder_of(read_torch_file(path), names)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds {_kind(content)} where a dict was expected", mend)
     missing = [name for name in names if name not in content]
@@ -82,17 +118,17 @@ def read_sections(path: Path, names: Collection[str], mend: str) -> dict[str, An
 
 
 def load_state(path: Path) -> State:
-    """The state dict a torch file holds, checked by `state_of`.
+    """The state dict a torch file holds, checked by `state_of`; a training checkpoint's optimiser is left aside.
 
     Raises:
         UsageError: the file is not there or can not be read.
         CheckpointError: see `read_torch_file` and `state_of`.
     """
-    return state_of(read_torch_file(path), str(path))
+    return state_of(unwrapped(read_torch_file(path), str(path)), str(path))
 
 
 def state_of(content: object, what: str) -> State:
-    """``content`` as a state dict: names to plain real tensors, all finite, without the prefix of `nn.DataParallel`.
+    """``content`` as a state dict: names to plain real tensors, all finite, without prefixes of wrappers.
 
     Args:
         content: what was read from a file.
@@ -114,9 +150,7 @@ def state_of(content: object, what: str) -> State:
             f"{what} holds values that are not finite (NaN or infinity) in {_some(broken)}",
             "Its training has diverged or the file is damaged: take an earlier checkpoint.",
         )
-    if all(key.startswith(_PARALLEL) for key in content):
-        return {key.removeprefix(_PARALLEL): value for key, value in content.items()}
-    return dict(content)
+    return without_prefixes(dict(content))
 
 
 def _is_weight(key: object, value: object) -> bool:

@@ -16,6 +16,7 @@ from immunogate.networks.checkpoint import State, fit_state, read_sections, read
 from immunogate.networks.generator import COMPONENTS, AntibodyGenerator
 from immunogate.networks.memory import Memory
 from immunogate.networks.spectral import SpectralPurifier
+from immunogate.networks.wrapping import holder_of
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ def load_purifier(path: Path, temperature: float | None = None) -> AntibodyNetwo
     """The antibody network of a checkpoint, in evaluation mode.
 
     A file that does not name its architecture is a public checkpoint of the paper's. The number of eigenfaces is
-    read from the weights and stated in the log. Other entries of the file (optimizer, epoch) are ignored.
+    read from the weights and stated in the log. Other entries of the file (optimizer, epoch) are ignored, and the two
+    state dicts may lie in a container or be one of flat names, see `immunogate.networks.wrapping`.
 
     Args:
         path: a torch file that holds a dict as `checkpoint_of` makes it.
@@ -125,8 +127,8 @@ def load_purifier(path: Path, temperature: float | None = None) -> AntibodyNetwo
         UsageError: the file is not there, or the temperature is out of range or not the checkpoint's own.
         CheckpointError: the file is no file of weights, holds values that are not finite, or does not fit.
     """
-    content = read_torch_file(path)
-    about = content if isinstance(content, dict) else {}
+    holder = holder_of(read_torch_file(path), SECTIONS)
+    about = holder if isinstance(holder, dict) else {}
     architecture, gated = about.get("architecture", "paper"), about.get("gated", False)
     if architecture not in ARCHITECTURES or not isinstance(gated, bool):
         raise CheckpointError(

@@ -1,22 +1,31 @@
-"""The recognisers by name. A checkpoint does not say what it is; the user does, and it fits exactly or not at all."""
+"""The recognisers by name. What a checkpoint is, its names and shapes say: they fit exactly or not at all."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from immunogate.errors import UsageError
+from immunogate.errors import CheckpointError, UsageError
 from immunogate.networks.checkpoint import State, fit_state, load_state, misfits
 from immunogate.networks.gateface import GateFace
 from immunogate.networks.iresnet import IResNet
 from immunogate.networks.irse import IrBackbone
+from immunogate.networks.likeness import Shapes, fits, look, nearest, shapes_of
 from immunogate.networks.mobilefacenet import MobileFaceNet
+from immunogate.networks.mobilefacenet_square import SquareMobileFaceNet
+from immunogate.networks.wrapping import parts_of
 from immunogate.structs import CROP_SIZE
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+"""In place of a name: take the architecture whose names and shapes are the checkpoint's."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,8 @@ RECOGNISERS: dict[str, RecogniserSpec] = {
         _square("iresnet34", partial(IResNet, (3, 4, 6, 3)), _ARCFACE_TORCH),
         _square("iresnet50", partial(IResNet, (3, 4, 14, 3)), _ARCFACE_TORCH),
         _square("iresnet100", partial(IResNet, (3, 13, 30, 3)), _ARCFACE_TORCH),
+        _square("iresnet200", partial(IResNet, (6, 26, 60, 6)), _ARCFACE_TORCH),
+        _square("mobilefacenet_square", SquareMobileFaceNet, _INSIGHTFACE),
     )
 }
 """Every known architecture by its name."""
@@ -123,27 +134,58 @@ def recogniser_spec(name: str) -> RecogniserSpec:
 
 
 def load_recogniser(path: Path, name: str) -> tuple[nn.Module, RecogniserSpec]:
-    """A recogniser in evaluation mode from a checkpoint that must fit the named architecture exactly.
+    """A recogniser in evaluation mode from a checkpoint that must fit an architecture exactly.
+
+    Args:
+        path: a torch file with a state dict, bare or as training frameworks wrap it (`immunogate.networks.wrapping`).
+        name: of the architecture, or `AUTO`.
 
     Raises:
         UsageError: the name is unknown, or the file is not there.
         CheckpointError: the file is no state dict, holds values that are not finite, or does not fit; where it fits
-            another known architecture, the remedy names it.
+            another known architecture, the remedy names it, else it says what comes nearest.
     """
-    spec = recogniser_spec(name)
+    known = None if name == AUTO else recogniser_spec(name)
     state = load_state(path)
-    network = spec.build()
-    fit_state(network, state, f"{path} as {name}", _suggest)
-    return network.eval(), spec
+    for prefix, part in _parts(state):
+        spec = _of(part) if known is None or fits(_shapes(known.name), part) else None
+        if spec is not None:
+            _say(path, spec, prefix, part, len(state) - len(part))
+            network = spec.build()
+            fit_state(network, part, f"{path} as {spec.name}")
+            return network.eval(), spec
+    if known is None:
+        raise CheckpointError(f"{path} fits no known recogniser: it holds {look(state)}", _suggest(state))
+    with torch.device("meta"):
+        problems = misfits(known.build(), state)
+    raise CheckpointError(f"{path} as {name} does not fit: {'; '.join(problems)}", _suggest(state))
+
+
+def _parts(state: State) -> list[tuple[str, State]]:
+    """The state itself, then what stands under each prefix that only some of its names have."""
+    return [("", state), *parts_of(state)]
+
+
+def _say(path: Path, spec: RecogniserSpec, prefix: str, state: State, left: int) -> None:
+    beside = f", under {prefix!r}; {left} other tensors are left aside" if prefix else ""
+    logger.info("%s: %s of %s, all names and shapes agree (%s)%s", path, spec.name, spec.source, look(state), beside)
+
+
+def _of(state: State) -> RecogniserSpec | None:
+    """The architecture whose names and shapes these are; no two have the same."""
+    return next((spec for spec in RECOGNISERS.values() if fits(_shapes(spec.name), state)), None)
+
+
+@cache
+def _shapes(name: str) -> Shapes:
+    return shapes_of(RECOGNISERS[name].build)
 
 
 def _suggest(state: State) -> str:
-    fitting = [name for name, spec in RECOGNISERS.items() if _fits(spec, state)]
-    if fitting:
-        return f"It fits the architecture {fitting[0]}: name it with --recogniser-arch {fitting[0]}."
-    return f"It fits none of {', '.join(RECOGNISERS)}."
-
-
-def _fits(spec: RecogniserSpec, state: State) -> bool:
-    with torch.device("meta"):  # names and shapes without a byte of memory for weights
-        return not misfits(spec.build(), state)
+    for _, part in _parts(state):
+        spec = _of(part)
+        if spec is not None:
+            return f"It fits the architecture {spec.name}: name it with --recogniser-arch {spec.name}."
+    near = nearest(state, {name: _shapes(name) for name in RECOGNISERS})
+    closest = f" Nearest come {', '.join(near)}." if near else ""
+    return f"It fits none of {', '.join(RECOGNISERS)}.{closest}"
