@@ -173,9 +173,11 @@ class EngineBuilder:
                 f"TensorRT does not accept {plan.file}: {'; '.join(errors) or 'it gives no reason'}",
                 "Export the bundle again, or run this network with ONNX Runtime",
             )
-        if network.num_inputs != 1 or network.get_input(0).name != plan.input_name:
-            names = ", ".join(network.get_input(number).name for number in range(network.num_inputs))
-            raise EngineError(f"TensorRT sees other inputs in {plan.file}: {names}; expected {plan.input_name}")
+        names = [tensor.name for tensor in map(network.get_input, range(network.num_inputs))]
+        if names != [plan.input_name]:
+            raise EngineError(
+                f"TensorRT sees other inputs in {plan.file}: {', '.join(names)}; expected {plan.input_name}"
+            )
         return network
 
     def _set_flags(self, config: Any, flags: Flags) -> None:
@@ -185,16 +187,21 @@ class EngineBuilder:
         if flags.version_compatible:
             config.set_flag(kinds.VERSION_COMPATIBLE)
         if flags.hardware_compatible != THIS_GPU:
-            levels = self._trt.HardwareCompatibilityLevel
-            name = "AMPERE_PLUS" if flags.hardware_compatible == ANY_AMPERE else "SAME_COMPUTE_CAPABILITY"
-            if not hasattr(levels, name):
-                raise UsageError(
-                    f"TensorRT {self._trt.__version__} does not know {flags.hardware_compatible}", "Leave it out"
-                )
-            config.hardware_compatibility_level = getattr(levels, name)
+            config.hardware_compatibility_level = self._level(flags.hardware_compatible)
         if flags.workspace_mib is not None:
             config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, flags.workspace_mib << 20)
         config.builder_optimization_level = flags.optimization_level
+
+    def _level(self, wanted: str) -> Any:
+        levels = self._trt.HardwareCompatibilityLevel
+        if wanted == ANY_AMPERE:
+            return levels.AMPERE_PLUS
+        if not hasattr(levels, "SAME_COMPUTE_CAPABILITY"):
+            raise UsageError(
+                f"TensorRT {self._trt.__version__} does not know --hardware-compatible {wanted}",
+                f"Use {ANY_AMPERE}, or leave it out",
+            )
+        return levels.SAME_COMPUTE_CAPABILITY
 
     def _add_profiles(self, builder: Any, config: Any, plan: NetworkPlan) -> None:
         for shapes in plan.profiles:
@@ -226,11 +233,11 @@ class EngineBuilder:
         return bytes(memory) if memory is not None else None
 
 
-def _described(error: Any) -> str:
-    """A parser's error in words: what, and at which node."""
-    where = f" (node {error.node()})" if error.node() >= 0 else ""
-    return " ".join(str(error.desc()).split()) + where
+def _described(parser_error: Any) -> str:
+    """What the parser does not like, and at which node."""
+    where = f" (node {parser_error.node()})" if parser_error.node() >= 0 else ""
+    return " ".join(str(parser_error.desc()).split()) + where
 
 
-def _in_words(profile: Profile) -> str:
-    return f"the shapes {profile.min} to {profile.max}"
+def _in_words(shapes: Profile) -> str:
+    return f"the shapes {shapes.min} to {shapes.max}"

@@ -18,7 +18,7 @@ from immunogate.bundle import Bundle
 from immunogate.engines.compare import check
 from immunogate.engines.machine import this_machine
 from immunogate.engines.messages import Messages, make_logger
-from immunogate.engines.record import EngineError, EngineRecord, Machine
+from immunogate.engines.record import EngineError, EngineRecord, Machine, Profile
 from immunogate.engines.store import engine_path, engines_folder, network_files, read_plan, read_record
 from immunogate.kernels.device.buffers import View
 from immunogate.kernels.device.driver import DeviceError, require_device
@@ -122,8 +122,8 @@ class TensorRtRunner(Runner):
                 f"Build it again on this device: immunogate build --network {record.network}",
             )
         self._describe(trt)
-        fixed = all(profile.min == profile.max for profile in record.profiles)
-        self.buckets = tuple(sorted({profile.max[0] for profile in record.profiles})) if fixed else ()
+        fixed = all(profile.min == profile.max for profile in self._profiles)
+        self.buckets = tuple(sorted({profile.max[0] for profile in self._profiles})) if fixed else ()
         self._stream = device.stream()
         self._slots: OrderedDict[tuple[int, ...], Slot] = OrderedDict()
         self._memory = self._fixed_memory()
@@ -205,7 +205,11 @@ class TensorRtRunner(Runner):
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         others = [name for name in names if engine.get_tensor_dtype(name) != trt.DataType.FLOAT]
-        if inputs != [self.record.input_name] or others or engine.num_optimization_profiles != self._profiles():
+        if (
+            inputs != [self.record.input_name]
+            or others
+            or engine.num_optimization_profiles != max(len(self.record.profiles), 1)
+        ):
             raise EngineError(
                 f"the engine of {self.name} is not what its side-car says: it takes {', '.join(inputs)} in "
                 f"{engine.num_optimization_profiles} profiles" + (f"; {others[0]} is not float32" if others else ""),
@@ -213,18 +217,16 @@ class TensorRtRunner(Runner):
             )
         self.input_name = inputs[0]
         self.input_shape = _named(engine.get_tensor_shape(self.input_name))
+        whole = tuple(int(length) for length in engine.get_tensor_shape(self.input_name))
+        self._profiles = self.record.profiles or (Profile(whole, whole, whole),)  # TensorRT's own, if none is open
         self.output_names = [name for name in names if name != self.input_name]
         self.output_shapes = [_named(engine.get_tensor_shape(name)) for name in self.output_names]
 
-    def _profiles(self) -> int:
-        return max(len(self.record.profiles), 1)
-
     def _fixed_memory(self) -> Memory:
         """Memory for the largest shape of any profile; contexts made to ask for their outputs are given back."""
-        shapes = {profile.max: number for number, profile in enumerate(self.record.profiles)}
         sizes = []
-        for shape, number in (shapes or {tuple(self._engine.get_tensor_shape(self.input_name)): 0}).items():
-            slot = Slot(self._engine, self.name, number, self._stream, self.input_name, self.output_names, shape)
+        for number, profile in enumerate(self._profiles):
+            slot = self._new_slot(number, profile.max)
             sizes.append((slot.input_bytes, slot.output_bytes))
             slot.close()
         return Memory(self._device, max(size for size, _ in sizes), max(size for _, size in sizes))
@@ -232,7 +234,7 @@ class TensorRtRunner(Runner):
     def _shape_of(self, bucket: int) -> tuple[int, ...]:
         if bucket not in self.buckets:
             raise EngineError(f"{self.name} has no batch size {bucket}", f"It has: {', '.join(map(str, self.buckets))}")
-        return (bucket, *next(profile.max for profile in self.record.profiles)[1:])
+        return (bucket, *self._profiles[0].max[1:])
 
     def _slot(self, shape: tuple[int, ...]) -> Slot:
         """The context of a shape, made where it is new."""
@@ -244,23 +246,24 @@ class TensorRtRunner(Runner):
             if len(self._slots) >= max(MOST_SLOTS, len(self.buckets)):
                 self._stream.synchronize()
                 self._slots.popitem(last=False)[1].close()
-            slot = Slot(self._engine, self.name, number, self._stream, self.input_name, self.output_names, shape)
+            slot = self._new_slot(number, shape)
             slot.bind(self._memory)
             self._slots[shape] = slot
         self._slots.move_to_end(shape)
         return slot
 
+    def _new_slot(self, number: int, shape: tuple[int, ...]) -> Slot:
+        return Slot(self._engine, self.name, number, self._stream, self.input_name, self.output_names, shape)
+
     def _profile_for(self, shape: tuple[int, ...]) -> int:
         """The profile that admits a shape, the narrowest first: it is tuned for the least else."""
-        if not self.record.profiles:
-            return 0
         fitting = [
             (int(np.prod(profile.max)) - int(np.prod(profile.min)), number)
-            for number, profile in enumerate(self.record.profiles)
+            for number, profile in enumerate(self._profiles)
             if profile.admits(shape)
         ]
         if not fitting:
-            most = ", ".join(f"{list(profile.min)} to {list(profile.max)}" for profile in self.record.profiles)
+            most = ", ".join(f"{list(profile.min)} to {list(profile.max)}" for profile in self._profiles)
             flag = "--detector-size" if self.record.network == "detector" else "--max-batch"
             raise EngineError(
                 f"the engine of {self.name} does not take {list(shape)}, it takes {most}", f"Build with another {flag}"
