@@ -234,8 +234,9 @@ class EngineBuilder:
 
 
 def _described(parser_error: Any) -> str:
-    """What the parser does not like, and at which node."""
-    where = f" (node {parser_error.node()})" if parser_error.node() >= 0 else ""
+    """What the parser does not like, and at which node, by its operator and name."""
+    node = f"{parser_error.node_operator()} {parser_error.node_name()}".strip()
+    where = f" (node {parser_error.node()}: {node})" if parser_error.node() >= 0 else ""
     return " ".join(str(parser_error.desc()).split()) + where
 
 

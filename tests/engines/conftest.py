@@ -188,6 +188,12 @@ def fake_tensorrt(version: str, without: tuple[str, ...] = ()) -> Any:  # noqa: 
         def node(self) -> int:
             return 3
 
+        def node_operator(self) -> str:
+            return "Conv"
+
+        def node_name(self) -> str:
+            return "/first"
+
     class OnnxParser:
         def __init__(self, network: Any, logger: Any) -> None:
             assert isinstance(logger, ILogger)

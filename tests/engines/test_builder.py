@@ -74,7 +74,7 @@ def test_the_builders_own_words_are_in_the_error(trt: Any, recogniser: Any) -> N
 
 
 def test_the_parsers_own_words_are_in_the_error(trt: Any, recogniser: Any) -> None:
-    with pytest.raises(EngineError, match=r"does not accept recogniser\.onnx: In node 3: \w+ \(node 3\)"):
+    with pytest.raises(EngineError, match=r"does not accept recogniser\.onnx: In node 3: \w+ \(node 3: Conv /first\)"):
         build(trt, replace(recogniser, model=b"no network"))
 
 
