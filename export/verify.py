@@ -6,8 +6,6 @@ definition of the kernels in float64. What differs is only rounding, and how muc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from immunogate.basis import Eigenbasis
+from immunogate.export.checks import Check, at_least, at_most, least_cosine, pair_shift
 from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels import reference
 from immunogate.networks.twin import TorchTwin, seen
@@ -23,6 +22,7 @@ from immunogate.structs import Antibodies, Floats
 LIMITS: dict[str, dict[str, float]] = {
     "fp32": {"embedding": 1e-4, "cosine": 0.9999, "probability": 1e-4, "pair": 2e-3, "pixels": 0.01},
     "fp16": {"embedding": 1e-2, "cosine": 0.999, "probability": 1e-2, "pair": 1e-2, "pixels": 0.01},
+    "int8": {"embedding": 5e-2, "cosine": 0.98, "probability": 1e-1, "pair": 5e-2, "pixels": 0.01},
 }
 LIMITS["fp16-weights"] = LIMITS["fp16"]
 """Limits by precision of the networks: largest difference of an embedding's component, least cosine, largest shift
@@ -46,31 +46,6 @@ class Deployed(Protocol):
         """Purify and recognise (B, 112, 112) crops."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One comparison.
-
-    Attributes:
-        output: what is compared.
-        between: the two computations.
-        measure: how, with its unit.
-        value: what was measured.
-        limit: what is allowed.
-        passed: whether the value keeps the limit.
-    """
-
-    output: str
-    between: str
-    measure: str
-    value: float
-    limit: float
-    passed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-
 def verify(
     twin: TorchTwin,
     deployed: Deployed,
@@ -78,6 +53,7 @@ def verify(
     crops: npt.NDArray[np.uint8],
     precision: str,
     batch: int = 16,
+    runner: str = "ONNX",
 ) -> list[Check]:
     """Compare every output.
 
@@ -88,6 +64,7 @@ def verify(
         crops: (N, 112, 112) uint8 real faces, N >= 2.
         precision: of the bundle's networks, see `immunogate.manifest.PRECISIONS`.
         batch: faces a run.
+        runner: what the deployed networks run as, ONNX or engine.
     """
     limits = LIMITS[precision]
     storage = STORAGE_LIMITS[bundle_basis.storage]
@@ -95,22 +72,24 @@ def verify(
     checks = []
     if twin.purifier is not None and deployed.purifier.settings.needs_probabilities:
         shift = max(run.probability_shift() for run in runs)
-        checks.append(_at_most("probabilities", "ONNX - torch", "max shift", shift, limits["probability"]))
+        checks.append(at_most("probabilities", f"{runner} - torch", "max shift", shift, limits["probability"]))
     raw = _joined(run.raw for run in runs)
-    checks += _embedding_checks("embedding of raw faces", raw, limits)
+    checks += _embedding_checks("embedding of raw faces", f"{runner} - torch", raw, limits)
     kernel_error = max(run.kernel_error() for run in runs)
     checks.append(
-        _at_most("purified pixels", "deployed - NumPy float64", "max grey levels", kernel_error, limits["pixels"])
+        at_most("purified pixels", "deployed - NumPy float64", "max grey levels", kernel_error, limits["pixels"])
     )
-    chain = _joined(run.purified for run in runs)
+    chain, whole = _joined(run.purified for run in runs), "deployed" if runner == "ONNX" else runner
     loosest = {
         "cosine": min(limits["cosine"], storage["cosine"]),
         "pair": max(limits["pair"], storage["pair"]),
     }
     checks.append(
-        _at_least("embedding of purified faces", "deployed - torch", "min cosine", _cosine(*chain), loosest["cosine"])
+        at_least(
+            "embedding of purified faces", f"{whole} - torch", "min cosine", least_cosine(*chain), loosest["cosine"]
+        )
     )
-    checks.append(_at_most("score of a pair", "deployed - torch", "max shift", _pair_shift(*chain), loosest["pair"]))
+    checks.append(at_most("score of a pair", f"{whole} - torch", "max shift", pair_shift(*chain), loosest["pair"]))
     return checks
 
 
@@ -162,49 +141,16 @@ class _Run:
         return torch.nn.functional.normalize(torch.stack(each).mean(dim=0), dim=1)
 
 
-def _embedding_checks(output: str, pair: tuple[Floats, Floats], limits: dict[str, float]) -> list[Check]:
+def _embedding_checks(output: str, between: str, pair: tuple[Floats, Floats], limits: dict[str, float]) -> list[Check]:
     difference = np.abs(pair[0] - pair[1])
     relative = float(np.linalg.norm(pair[0] - pair[1], axis=1).max() / np.linalg.norm(pair[1], axis=1).min())
     return [
-        _at_most(output, "ONNX - torch", "max difference", float(difference.max()), limits["embedding"]),
-        _at_most(output, "ONNX - torch", "max relative error", relative, 3 * limits["embedding"]),
-        _at_least(output, "ONNX - torch", "min cosine", _cosine(*pair), limits["cosine"]),
+        at_most(output, between, "max difference", float(difference.max()), limits["embedding"]),
+        at_most(output, between, "max relative error", relative, 3 * limits["embedding"]),
+        at_least(output, between, "min cosine", least_cosine(*pair), limits["cosine"]),
     ]
 
 
 def _joined(pairs: Any) -> tuple[Floats, Floats]:
     first, second = zip(*pairs, strict=True)
     return np.concatenate(first), np.concatenate(second)
-
-
-def _cosine(first: Floats, second: Floats) -> float:
-    return float(np.einsum("ij,ij->i", first, second).min())
-
-
-def _pair_shift(first: Floats, second: Floats) -> float:
-    return float(np.abs(first @ first.T - second @ second.T).max())
-
-
-def _at_most(output: str, between: str, measure: str, value: float, limit: float) -> Check:
-    return Check(output, between, measure, value, limit, bool(value <= limit))
-
-
-def _at_least(output: str, between: str, measure: str, value: float, limit: float) -> Check:
-    return Check(output, between, measure, value, limit, bool(value >= limit))
-
-
-def same_bytes(output: str, between: str, first: bytes, second: bytes) -> Check:
-    """Whether two files are the same; the value is the number of bytes that differ."""
-    differing = abs(len(first) - len(second)) + sum(a != b for a, b in zip(first, second, strict=False))
-    return Check(output, between, "bytes that differ", float(differing), 0.0, differing == 0)
-
-
-def table(checks: Sequence[Check]) -> str:
-    """The checks as text."""
-    rows = [f"{'output':<30}{'between':<26}{'measure':<20}{'value':>12}{'limit':>10}"]
-    for check in checks:
-        mark = "ok" if check.passed else "FAILED"
-        rows.append(
-            f"{check.output:<30}{check.between:<26}{check.measure:<20}{check.value:>12.3g}{check.limit:>10.3g}  {mark}"
-        )
-    return "\n".join(rows)

@@ -131,6 +131,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
         yield opened
 
 
+@pytest.fixture
+def discrete_device() -> Iterator[Device]:
+    """As `device`, with memory of its own only."""
+    calls: Any = FakeCalls()
+    with Device(calls, strict=True) as opened:
+        yield opened
+
+
 def _enumeration(version: str, name: str, without: tuple[str, ...], extra: dict[str, int] | None = None) -> Any:
     found = {
         full.partition(".")[2]: numbers[version]

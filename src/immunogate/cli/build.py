@@ -183,7 +183,7 @@ def _report(
         print(f"  {entry['trtexec']}")
     if any(result.record.flags.version_compatible for result in results):
         print("version compatible engines carry code: this release writes them and does not load them")
-    print(f"next: immunogate verify {bundle.folder}")
+    print(f"next: immunogate verify {bundle.folder} --engines-only --faces FACES.npz")
 
 
 def _trtexec(
