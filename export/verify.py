@@ -22,7 +22,6 @@ from immunogate.structs import Antibodies, Floats
 LIMITS: dict[str, dict[str, float]] = {
     "fp32": {"embedding": 1e-4, "cosine": 0.9999, "probability": 1e-4, "pair": 2e-3, "pixels": 0.01},
     "fp16": {"embedding": 1e-2, "cosine": 0.999, "probability": 1e-2, "pair": 1e-2, "pixels": 0.01},
-    "int8": {"embedding": 5e-2, "cosine": 0.98, "probability": 1e-1, "pair": 5e-2, "pixels": 0.01},
 }
 LIMITS["fp16-weights"] = LIMITS["fp16"]
 """Limits by precision of the networks: largest difference of an embedding's component, least cosine, largest shift

@@ -144,11 +144,10 @@ def _plan_of(bundle: Bundle, network: str, file: str, options: BuildOptions) -> 
 
 def _expect_precision(bundle: Bundle, plans: list[NetworkPlan], asked: str | None) -> None:
     """The networks that see faces have to hold what was asked for; the detector keeps its own precision."""
-    if asked is None:
-        return
     for item in plans:
-        if item.network != "detector" and item.precision not in SAME_ARITHMETIC[asked]:
+        if asked and item.network != "detector" and item.precision not in SAME_ARITHMETIC[asked]:
+            convert = f"immunogate calibrate precision {bundle.folder} FACES.npz --to {asked} --out FOLDER"
             raise UsageError(
                 f"{item.file} holds {item.precision}, not {asked}: the precision of an engine is that of its ONNX",
-                f"Convert the bundle first: immunogate calibrate precision {bundle.folder}",
+                "Export the bundle again" if asked == "fp32" else f"Convert the bundle first: {convert}",
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def load_tensorrt(index: int = 0) -> tuple[Any, Machine]:
 
 
 def open_engine(
-    bundle: Bundle, network: str, device: Device, folder: Any = None, *, index: int = 0, graphs: bool = True
+    bundle: Bundle, network: str, device: Device, folder: Path | None = None, *, index: int = 0, graphs: bool = True
 ) -> TensorRtRunner:
     """A runner for a network's engine, checked against the bundle, this machine and its own side-car.
 
@@ -103,12 +104,15 @@ class TensorRtRunner(Runner):
         graphs: capture runs into CUDA graphs.
 
     Attributes:
+        kind: tensorrt.
         record: the side-car.
         buckets: batch sizes that have a context of their own, ascending; empty where frames have any size.
 
     Raises:
         EngineError: TensorRT does not load it, or it is not what its side-car says.
     """
+
+    kind = "tensorrt"
 
     def __init__(self, trt: Any, record: EngineRecord, plan: bytes, device: Device, *, graphs: bool = True) -> None:
         runtime, _, self._messages = _runtime(trt)

@@ -140,7 +140,8 @@ def test_sides_out_of_range(side: int) -> None:
 def test_another_precision_than_the_onnx_holds_is_refused(shipped: Bundle) -> None:
     assert len(plan(shipped, BuildOptions(precision="fp32"))) == 3, "the arithmetic of fp16-weights is that of float32"
     for asked in ("fp16", "int8"):
-        with pytest.raises(UsageError, match=rf"analyzer\.onnx holds fp16-weights, not {asked}.*calibrate precision"):
+        words = rf"analyzer\.onnx holds fp16-weights, not {asked}.*calibrate precision .* --to {asked} "
+        with pytest.raises(UsageError, match=words):
             plan(shipped, BuildOptions(precision=asked))
     assert plan(shipped, BuildOptions(("detector",), "int8")), "the detector keeps its own"
 
