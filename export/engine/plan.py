@@ -24,6 +24,9 @@ CLOSE_LOOK = 192
 DETECTOR_MULTIPLE = 32
 """Frames are padded to a multiple of the detector's coarsest grid."""
 
+FOR_CPUS = "int8-cpu"
+"""What a manifest says of networks in int8 that only ONNX Runtime on a processor takes."""
+
 SAME_ARITHMETIC = {"fp32": ("fp32", "fp16-weights"), "fp16": ("fp16",), "int8": ("int8",)}
 """What an ONNX may hold where this precision is asked for: float16 weights of float32 arithmetic are float32."""
 
@@ -125,6 +128,11 @@ def _padded(side: int) -> int:
 
 
 def _plan_of(bundle: Bundle, network: str, file: str, options: BuildOptions) -> NetworkPlan:
+    if getattr(getattr(bundle.manifest, network), "precision", "") == FOR_CPUS:
+        raise UsageError(
+            f"{file} is quantised for processors, with zero points that TensorRT does not take",
+            "Convert it for GPUs: immunogate calibrate precision BUNDLE FACES.npz --to int8 --for gpu --out FOLDER",
+        )
     model = bundle.read(file)
     facts = onnx_facts(model, file)
     if len(facts.inputs) != 1:

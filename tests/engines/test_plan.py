@@ -146,6 +146,13 @@ def test_another_precision_than_the_onnx_holds_is_refused(shipped: Bundle) -> No
     assert plan(shipped, BuildOptions(("detector",), "int8")), "the detector keeps its own"
 
 
+def test_int8_for_processors_is_refused(tiny_bundle: Bundle) -> None:
+    entry = replace(tiny_bundle.manifest.recogniser, precision="int8-cpu")
+    bundle = replace(tiny_bundle, manifest=replace(tiny_bundle.manifest, recogniser=entry))
+    with pytest.raises(UsageError, match=r"recogniser\.onnx is quantised for processors.* --to int8 --for gpu"):
+        plan(bundle, BuildOptions())
+
+
 def test_a_network_that_the_bundle_lacks(make_tiny_bundle: Any, tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "b", analyzer=False)
     assert [item.network for item in plan(bundle, BuildOptions())] == ["detector", "recogniser"]

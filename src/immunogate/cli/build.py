@@ -147,7 +147,7 @@ def _bar(what: str) -> Iterator[Show]:
     """A bar on stderr where that is a terminal, with the innermost phase and the time left."""
     from tqdm import tqdm
 
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} < {remaining} {postfix}"
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
     with tqdm(total=1.0, desc=what, disable=None, file=sys.stderr, leave=False, bar_format=layout) as bar:
 
         def show(share: float, phase: str) -> None:
