@@ -6,8 +6,6 @@ definition of the kernels in float64. What differs is only rounding, and how muc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from immunogate.basis import Eigenbasis
+from immunogate.export.checks import Check, at_least, at_most, least_cosine, pair_shift
 from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels import reference
 from immunogate.networks.twin import TorchTwin, seen
@@ -46,31 +45,6 @@ class Deployed(Protocol):
         """Purify and recognise (B, 112, 112) crops."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One comparison.
-
-    Attributes:
-        output: what is compared.
-        between: the two computations.
-        measure: how, with its unit.
-        value: what was measured.
-        limit: what is allowed.
-        passed: whether the value keeps the limit.
-    """
-
-    output: str
-    between: str
-    measure: str
-    value: float
-    limit: float
-    passed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-
 def verify(
     twin: TorchTwin,
     deployed: Deployed,
@@ -79,6 +53,7 @@ def verify(
     precision: str,
     batch: int = 16,
     original: str = "torch",
+    runner: str = "ONNX",
 ) -> list[Check]:
     """Compare every output.
 
@@ -90,6 +65,7 @@ def verify(
         precision: of the bundle's networks, see `immunogate.manifest.PRECISIONS`.
         batch: faces a run.
         original: what the twin's recogniser is, for the table: torch, or a file that came as ONNX.
+        runner: what the deployed networks run as, ONNX or engine.
     """
     limits = LIMITS[precision]
     storage = STORAGE_LIMITS[bundle_basis.storage]
@@ -97,25 +73,29 @@ def verify(
     checks = []
     if twin.purifier is not None and deployed.purifier.settings.needs_probabilities:
         shift = max(run.probability_shift() for run in runs)
-        checks.append(_at_most("probabilities", "ONNX - torch", "max shift", shift, limits["probability"]))
+        checks.append(at_most("probabilities", f"{runner} - torch", "max shift", shift, limits["probability"]))
     raw = _joined(run.raw for run in runs)
-    checks += _embedding_checks("embedding of raw faces", f"ONNX - {original}", raw, limits)
+    checks += _embedding_checks("embedding of raw faces", f"{runner} - {original}", raw, limits)
     kernel_error = max(run.kernel_error() for run in runs)
     checks.append(
-        _at_most("purified pixels", "deployed - NumPy float64", "max grey levels", kernel_error, limits["pixels"])
+        at_most("purified pixels", "deployed - NumPy float64", "max grey levels", kernel_error, limits["pixels"])
     )
-    chain = _joined(run.purified for run in runs)
+    chain, whole = _joined(run.purified for run in runs), "deployed" if runner == "ONNX" else runner
     loosest = {
         "cosine": min(limits["cosine"], storage["cosine"]),
         "pair": max(limits["pair"], storage["pair"]),
     }
     checks.append(
-        _at_least(
-            "embedding of purified faces", f"deployed - {original}", "min cosine", _cosine(*chain), loosest["cosine"]
+        at_least(
+            "embedding of purified faces",
+            f"{whole} - {original}",
+            "min cosine",
+            least_cosine(*chain),
+            loosest["cosine"],
         )
     )
-    shift = _pair_shift(*chain)
-    checks.append(_at_most("score of a pair", f"deployed - {original}", "max shift", shift, loosest["pair"]))
+    shift = pair_shift(*chain)
+    checks.append(at_most("score of a pair", f"{whole} - {original}", "max shift", shift, loosest["pair"]))
     return checks
 
 
@@ -171,45 +151,12 @@ def _embedding_checks(output: str, between: str, pair: tuple[Floats, Floats], li
     difference = np.abs(pair[0] - pair[1])
     relative = float(np.linalg.norm(pair[0] - pair[1], axis=1).max() / np.linalg.norm(pair[1], axis=1).min())
     return [
-        _at_most(output, between, "max difference", float(difference.max()), limits["embedding"]),
-        _at_most(output, between, "max relative error", relative, 3 * limits["embedding"]),
-        _at_least(output, between, "min cosine", _cosine(*pair), limits["cosine"]),
+        at_most(output, between, "max difference", float(difference.max()), limits["embedding"]),
+        at_most(output, between, "max relative error", relative, 3 * limits["embedding"]),
+        at_least(output, between, "min cosine", least_cosine(*pair), limits["cosine"]),
     ]
 
 
 def _joined(pairs: Any) -> tuple[Floats, Floats]:
     first, second = zip(*pairs, strict=True)
     return np.concatenate(first), np.concatenate(second)
-
-
-def _cosine(first: Floats, second: Floats) -> float:
-    return float(np.einsum("ij,ij->i", first, second).min())
-
-
-def _pair_shift(first: Floats, second: Floats) -> float:
-    return float(np.abs(first @ first.T - second @ second.T).max())
-
-
-def _at_most(output: str, between: str, measure: str, value: float, limit: float) -> Check:
-    return Check(output, between, measure, value, limit, bool(value <= limit))
-
-
-def _at_least(output: str, between: str, measure: str, value: float, limit: float) -> Check:
-    return Check(output, between, measure, value, limit, bool(value >= limit))
-
-
-def same_bytes(output: str, between: str, first: bytes, second: bytes) -> Check:
-    """Whether two files are the same; the value is the number of bytes that differ."""
-    differing = abs(len(first) - len(second)) + sum(a != b for a, b in zip(first, second, strict=False))
-    return Check(output, between, "bytes that differ", float(differing), 0.0, differing == 0)
-
-
-def table(checks: Sequence[Check]) -> str:
-    """The checks as text."""
-    rows = [f"{'output':<30}{'between':<26}{'measure':<20}{'value':>12}{'limit':>10}"]
-    for check in checks:
-        mark = "ok" if check.passed else "FAILED"
-        rows.append(
-            f"{check.output:<30}{check.between:<26}{check.measure:<20}{check.value:>12.3g}{check.limit:>10.3g}  {mark}"
-        )
-    return "\n".join(rows)

@@ -72,6 +72,9 @@ class Calls(Protocol):
     def new_stream(self) -> Any:
         """A stream that does not wait for the default one."""
 
+    def stream_address(self, stream: Any) -> int:
+        """Its CUstream as a number, for libraries that queue work on it themselves."""
+
     def wait_for_stream(self, stream: Any) -> None:
         """Until all its work is done."""
 

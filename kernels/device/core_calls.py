@@ -62,6 +62,9 @@ class CoreCalls:
     def new_stream(self) -> Any:
         return self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
 
+    def stream_address(self, stream: Any) -> int:
+        return int(stream.handle)
+
     def wait_for_stream(self, stream: Any) -> None:
         stream.sync()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from immunogate.errors import ImmunogateError
@@ -96,6 +98,37 @@ def require_device(index: int = 0) -> DriverState:
     if not 0 <= index < len(state.devices):
         raise DeviceError(f"there is no device {index}, the driver found {len(state.devices)}", "Count from 0")
     return state
+
+
+@contextmanager
+def current_device(index: int | None) -> Iterator[None]:
+    """Make a device's primary context current in the calling thread for a while, for libraries that take what is.
+
+    Args:
+        index: number of the device; None changes nothing.
+
+    Raises:
+        DeviceError: the context can not be made.
+    """
+    if index is None:
+        yield
+        return
+    library = ctypes.CDLL(LIBRARY)
+    device, context, popped = ctypes.c_int(0), ctypes.c_void_p(), ctypes.c_void_p()
+    status = library.cuDeviceGet(ctypes.byref(device), index)
+    status = status or library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    if status:
+        raise DeviceError(f"device {index} can not be used: {_describe(library, status)}", "Check it with nvidia-smi")
+    try:
+        status = library.cuCtxPushCurrent_v2(context)
+        if status:
+            raise DeviceError(f"device {index} can not be used: {_describe(library, status)}")
+        try:
+            yield
+        finally:
+            library.cuCtxPopCurrent_v2(ctypes.byref(popped))
+    finally:
+        library.cuDevicePrimaryCtxRelease_v2(device)
 
 
 def _device(library: ctypes.CDLL, index: int) -> tuple[str, tuple[int, int]]:

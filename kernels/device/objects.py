@@ -32,6 +32,12 @@ class Stream(Owned):
         self.noted: list[Buffer] | None = None
         """Buffers used since a capture began; None outside of one."""
 
+    @property
+    def address(self) -> int:
+        """Its CUstream as a number, for libraries that queue work on it themselves, as TensorRT does."""
+        self.check()
+        return self.device.calls.stream_address(self.handle)
+
     def synchronize(self) -> None:
         """Wait until all queued work is done.
 

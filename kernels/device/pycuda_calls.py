@@ -68,6 +68,9 @@ class PyCudaCalls:
     def new_stream(self) -> Any:
         return self._driver.Stream(NON_BLOCKING)
 
+    def stream_address(self, stream: Any) -> int:
+        return int(stream.handle)
+
     def wait_for_stream(self, stream: Any) -> None:
         stream.synchronize()
 

@@ -37,7 +37,20 @@ ALL = commands()
 
 def test_every_command_of_the_project_is_there() -> None:
     assert {words.split()[0] for words in ALL if words} == {
-        *("demo", "models", "train", "export", "verify", "inspect", "calibrate", "enroll", "gallery", "run", "doctor")
+        *(
+            "demo",
+            "models",
+            "train",
+            "export",
+            "verify",
+            "inspect",
+            "calibrate",
+            "enroll",
+            "gallery",
+            "run",
+            "doctor",
+            "build",
+        )
     }
 
 

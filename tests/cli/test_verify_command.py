@@ -13,6 +13,7 @@ import pytest
 
 from immunogate.basis import load_basis, save_basis, truncate
 from immunogate.files import sha256_of_file
+from immunogate.kernels.device import probe
 
 Command = Callable[..., Any]
 
@@ -66,6 +67,10 @@ def test_what_was_exported_passes(verify: Command) -> None:
     report = json.loads(verify("--json").out)
     assert report["passed"] is True
     assert report["faces"] == 4
+    if probe().version is None:
+        assert "engines: not checked: no NVIDIA driver is installed" in done.out
+        assert report["engines"]["checked"] is False
+        assert "no NVIDIA driver" in report["engines"]["reason"]
     assert {check["output"] for check in report["checks"]} == {
         *("embedding of raw faces", "purified pixels", "embedding of purified faces", "score of a pair", "detector")
     }

@@ -22,8 +22,9 @@ from immunogate.bundle import open_bundle, write_manifest
 from immunogate.errors import BundleError, UsageError
 from immunogate.export import assemble
 from immunogate.export.assemble import ExportOptions, drawn_faces, export_bundle
+from immunogate.export.checks import table
 from immunogate.export.sources import load_sources
-from immunogate.export.verify import LIMITS, STORAGE_LIMITS, table, verify
+from immunogate.export.verify import LIMITS, STORAGE_LIMITS, verify
 from immunogate.networks.twin import TorchTwin
 from immunogate.runtime.chain import open_chain
 from immunogate.structs import Floats

@@ -88,6 +88,7 @@ class Purifier(nn.Module):
             spread: standard deviation over faces of the log odds.
         """
         normalised = self.pca_layer.fc2[1]
+        assert isinstance(normalised, nn.BatchNorm1d)  # as the generator was built
         log_odds = (variances.clamp_min(LEAST_VARIANCE) / deviation**2).log()
         normalised.weight.fill_(spread)
         normalised.bias.zero_()

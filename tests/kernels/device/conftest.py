@@ -62,6 +62,9 @@ class FakeCalls:
     def new_stream(self) -> Any:
         return object()
 
+    def stream_address(self, stream: Any) -> int:
+        return id(stream)
+
     def wait_for_stream(self, stream: Any) -> None: ...
 
     def free_stream(self, stream: Any) -> None: ...

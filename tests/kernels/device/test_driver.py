@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from immunogate.kernels.device import DeviceError, DriverState, choose, open_device, probe, require_device
 from immunogate.kernels.device import driver as driver_module
+from immunogate.kernels.device.driver import current_device
 
 STUB = Path(sys.prefix) / "cuda-stub"
 """Where `make pycuda` leaves the stub; a real driver always comes first."""
@@ -136,3 +139,46 @@ def test_cuda_core_has_every_name_that_is_used() -> None:
         dict(os.environ),
     )
     assert said.split() == ["True", "True", "2", "True", "True", "True"]
+
+
+class FakeDriver:
+    """A FAKE driver library: every call is noted and gives 0, or the status that is set for it."""
+
+    def __init__(self, **statuses: int) -> None:
+        self.called: list[str] = []
+        self._statuses = statuses
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*arguments: object) -> int:
+            self.called.append(name)
+            return self._statuses.get(name, 0)
+
+        return call
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_device_is_current_for_a_while_and_is_given_back(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    fake = FakeDriver()
+    monkeypatch.setattr(driver_module.ctypes, "CDLL", lambda name: fake)
+    with suppress(RuntimeError), current_device(1):
+        assert fake.called == ["cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2"]
+        if fails:
+            raise RuntimeError
+    assert fake.called[3:] == ["cuCtxPopCurrent_v2", "cuDevicePrimaryCtxRelease_v2"]
+
+
+@pytest.mark.parametrize("name", ["cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2"])
+def test_a_device_that_can_not_be_made_current(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    fake = FakeDriver(**{name: 2})
+    monkeypatch.setattr(driver_module.ctypes, "CDLL", lambda name: fake)
+    with pytest.raises(DeviceError, match="device 0 can not be used: error 2"), current_device(0):
+        raise AssertionError("the block must not run")
+    assert "cuCtxPopCurrent_v2" not in fake.called
+    assert fake.called.count("cuDevicePrimaryCtxRelease_v2") == (name == "cuCtxPushCurrent_v2")
+
+
+def test_no_device_asks_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeDriver()
+    monkeypatch.setattr(driver_module.ctypes, "CDLL", lambda name: fake)
+    with current_device(None):
+        assert fake.called == []

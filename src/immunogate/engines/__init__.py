@@ -1,0 +1,1 @@
+"""Engines on disk: what one depends on, where it lies, and why it is refused. Nothing here imports TensorRT."""
