@@ -211,3 +211,14 @@ def test_neither_torch_nor_onnx_is_needed(tiny_bundle: Bundle) -> None:
     command = [sys.executable, "-c", code, "build", str(tiny_bundle.folder), "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False"
+
+
+def test_a_model_repository_for_triton(run: Any, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    done = run(tiny_bundle.folder, "--format", "triton", "--out", tmp_path / "models", "--max-batch", 4, "--json")
+    assert done.status == 0, done.err
+    report = json.loads(done.out)
+    assert str(tmp_path / "models" / "immunogate" / "config.pbtxt") in report["files"]
+    assert all(Path(file).is_file() for file in report["files"])
+    assert "max_batch_size: 4" in (tmp_path / "models" / "immunogate" / "config.pbtxt").read_text()
+    for words in (("--out", tmp_path / "m", "--dry-run"), ("--precision", "fp32", "--out", tmp_path / "m"), ()):
+        assert run(tiny_bundle.folder, "--format", "triton", *words).status == 2

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from immunogate.cli.build_flags import add_builder_flags, builder_flags
 from immunogate.cli.common import add_bundle, add_json, opened_bundle, print_json
+from immunogate.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,10 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("build", help="build engines for this GPU", description=DESCRIPTION)
     add_bundle(parser, positional=True)
+    parser.add_argument(
+        "--format", choices=("engine", "triton"), default="engine",
+        help="triton: a model repository for NVIDIA Triton instead of engines, into --out (default engine)",
+    )  # fmt: skip
     parser.add_argument(
         "--network",
         action="append",
@@ -70,10 +75,27 @@ def run(arguments: argparse.Namespace) -> int:
         tuple(arguments.network or ()), arguments.precision, arguments.max_batch, arguments.detector_size, flags
     )
     bundle = opened_bundle(arguments.bundle)
+    if arguments.format == "triton":
+        return _triton(arguments, bundle)
     plans = plan(bundle, options)
     if arguments.dry_run:
         return _dry_run(arguments, bundle, plans, options)
     return _build(arguments, bundle, plans, flags)
+
+
+def _triton(arguments: argparse.Namespace, bundle: Bundle) -> int:
+    from immunogate.export.triton.repository import write_repository
+
+    if arguments.out is None or arguments.dry_run or arguments.network or arguments.precision:
+        raise UsageError(
+            "--format triton writes the whole chain", "Give --out FOLDER and leave out what is for engines"
+        )
+    written = write_repository(bundle, arguments.out, max_batch=arguments.max_batch, overwrite=arguments.force)
+    if arguments.json:
+        print_json({"folder": str(arguments.out), "files": [str(path) for path in written]})
+    else:
+        print(f"{len(written)} files of a model repository in {arguments.out}")
+    return 0
 
 
 def _dry_run(arguments: argparse.Namespace, bundle: Bundle, plans: list[NetworkPlan], options: BuildOptions) -> int:
