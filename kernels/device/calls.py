@@ -72,6 +72,9 @@ class Calls(Protocol):
     def new_stream(self) -> Any:
         """A stream that does not wait for the default one."""
 
+    def stream_address(self, stream: Any) -> int:
+        """The driver's own handle, for libraries that queue work of theirs."""
+
     def wait_for_stream(self, stream: Any) -> None:
         """Until all its work is done."""
 
@@ -86,6 +89,9 @@ class Calls(Protocol):
 
     def wait_for_event(self, event: Any) -> None:
         """Until the point was reached."""
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        """Later work of the stream begins only when the point was reached; nobody waits here."""
 
     def milliseconds(self, start: Any, end: Any) -> float:
         """From one reached event to the other."""

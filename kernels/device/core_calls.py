@@ -62,6 +62,9 @@ class CoreCalls:
     def new_stream(self) -> Any:
         return self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
 
+    def stream_address(self, stream: Any) -> int:
+        return int(stream.handle)
+
     def wait_for_stream(self, stream: Any) -> None:
         stream.sync()
 
@@ -76,6 +79,9 @@ class CoreCalls:
 
     def wait_for_event(self, event: Any) -> None:
         event.sync()
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        stream.wait(event)
 
     def milliseconds(self, start: Any, end: Any) -> float:
         return float(end - start)

@@ -68,6 +68,9 @@ class PyCudaCalls:
     def new_stream(self) -> Any:
         return self._driver.Stream(NON_BLOCKING)
 
+    def stream_address(self, stream: Any) -> int:
+        return int(stream.handle)
+
     def wait_for_stream(self, stream: Any) -> None:
         stream.synchronize()
 
@@ -82,6 +85,9 @@ class PyCudaCalls:
 
     def wait_for_event(self, event: Any) -> None:
         event.synchronize()
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        stream.wait_for_event(event)
 
     def milliseconds(self, start: Any, end: Any) -> float:
         return float(end.time_since(start))

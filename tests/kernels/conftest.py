@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fake_device import build_emulator
 
 from immunogate.kernels import clones, reference
 from immunogate.kernels.cpu import CpuKernels
 from immunogate.kernels.host import HostKernels, host_kernels
-from immunogate.kernels.host_build import HostBuildError, find_compiler, host_library
+from immunogate.kernels.host_build import HostBuildError, host_library
 from immunogate.kernels.reference import CloneKey
 
 Array = npt.NDArray[Any]
@@ -156,17 +155,7 @@ class Emulator:
 @pytest.fixture(scope="session")
 def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """All kernels, compiled with g++."""
-    try:
-        compiler = find_compiler()
-    except HostBuildError as error:
-        pytest.skip(str(error))
-    here, path = Path(__file__).parent, tmp_path_factory.mktemp("emulator") / "kernels.so"
-    sources = here.parents[1] / "kernels" / "cuda"
-    flags = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
-    command = [compiler, *flags, f"-I{sources}", "-o", str(path), str(here / "cuda_on_host.cpp")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(path))
+    return build_emulator(tmp_path_factory.mktemp("emulator"))
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["forwards", "backwards"])
