@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fake_device import build_emulator
 
 from immunogate.kernels import clones, reference
 from immunogate.kernels.cpu import CpuKernels
@@ -150,12 +149,6 @@ class Emulator:
         sizes = [(ctypes.c_uint * 3)(*(*extent, 1, 1)[:3]) for extent in (grid, block)]
         fault = self._library.run_kernel(name.encode(), *sizes, shared, pointers, len(held), int(self._backwards))
         assert fault is None, f"{name}: {fault.decode()}"
-
-
-@pytest.fixture(scope="session")
-def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """All kernels, compiled with g++."""
-    return build_emulator(tmp_path_factory.mktemp("emulator"))
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["forwards", "backwards"])
