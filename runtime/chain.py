@@ -24,7 +24,7 @@ from immunogate.runtime.detect import Detector
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.gpu.answers import Answers
 from immunogate.runtime.gpu.face_path import FacePath
-from immunogate.runtime.gpu.wiring import face_path_for
+from immunogate.runtime.gpu.wiring import detector_for, face_path_for
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser, mean_embedding
 from immunogate.runtime.runners.onnx import OnnxRunner
@@ -135,6 +135,7 @@ class FaceChain:
         """Stop the workers, and give a GPU's memory back."""
         if self._path is not None:
             self._path.close()
+        self.detector.close()
         self.purifier.close()
 
     def __enter__(self) -> FaceChain:
@@ -199,7 +200,7 @@ def open_chain(
     detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
     purifier = Purifier(basis, settings, analyzer, threads, backend)
     path = face_path_for(purifier, analyzer, recogniser, entry)
-    return FaceChain(Detector(detector, longest_side), purifier, Recogniser(recogniser, entry), path)
+    return FaceChain(detector_for(purifier, detector, longest_side), purifier, Recogniser(recogniser, entry), path)
 
 
 def _check_range(name: str, value: int | None, low: int, high: int) -> None:

@@ -9,7 +9,9 @@ from immunogate.kernels.device import Device
 from immunogate.kernels.launch import CudaKernels
 from immunogate.kernels.queued import MOST_KEPT
 from immunogate.manifest import RecogniserEntry
+from immunogate.runtime.detect import Detector
 from immunogate.runtime.gpu.antibody import kept_of
+from immunogate.runtime.gpu.device_detector import DeviceDetector
 from immunogate.runtime.gpu.face_path import FacePath
 from immunogate.runtime.gpu.network import DeviceNetwork
 from immunogate.runtime.purify import Purifier
@@ -24,6 +26,22 @@ class OnDevice(Protocol):
 
     def device_network(self, device: Device) -> DeviceNetwork:
         """The same network on this device's memory; the runner keeps it and closes it."""
+
+
+def detector_for(purifier: Purifier, runner: Runner, longest_side: int) -> Detector:
+    """The detector of a chain: on the purifier's GPU where its network can run there, else on the CPU.
+
+    Args:
+        purifier: opened on some backend; stays the caller's, and open for longer.
+        runner: the network.
+        longest_side: larger frames are shrunk to this many pixels.
+    """
+    kernels = purifier.kernels
+    if not isinstance(kernels, CudaKernels) or not isinstance(runner, OnDevice):
+        return Detector(runner, longest_side)
+    kernels.queued.load("letterbox")
+    network = runner.device_network(kernels.device)
+    return DeviceDetector(runner, longest_side, network, kernels.queued, kernels.stream)
 
 
 def face_path_for(

@@ -18,6 +18,7 @@ from immunogate.kernels import compile as compiling
 from immunogate.kernels.device import Device
 from immunogate.kernels.launch import CudaKernels
 from immunogate.runtime.chain import FaceChain, antibody_settings
+from immunogate.runtime.detect import Detector
 from immunogate.runtime.gpu.face_path import FacePath
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser
@@ -82,7 +83,7 @@ def open_both(
     rows = basis.basis[: settings.top_k] if mode == "fixed" else basis.basis
     networks = FakeNetwork(analyzer) if analyzer else None, FakeNetwork(recogniser, largest=5)
     purifier = Purifier(basis, settings, analyzer)
-    cpu = FaceChain(None, purifier, Recogniser(recogniser, entry))  # type: ignore[arg-type]  # nobody detects here
+    cpu = FaceChain(Detector(recogniser), purifier, Recogniser(recogniser, entry))
     with (
         cpu,
         CudaKernels(basis.mean, rows, device) as kernels,
