@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from fake_device import EmulatedCalls, FakeNetwork, name_as_code
 from immunogate.basis import basis_from_bytes
 from immunogate.bundle import Bundle
 from immunogate.kernels import compile as compiling
-from immunogate.kernels.device import Device
+from immunogate.kernels.device import Device, binding_versions, open_device, probe
 from immunogate.kernels.launch import CudaKernels
 from immunogate.runtime.chain import FaceChain, antibody_settings
 from immunogate.runtime.detect import Detector
@@ -45,6 +46,21 @@ def calls(request: pytest.FixtureRequest, make_calls: Callable[..., EmulatedCall
 def device(calls: EmulatedCalls) -> Iterator[Device]:
     """A strict device: what a test leaves open fails it."""
     with Device(calls, strict=True) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["on the host", pytest.param("on a GPU", marks=pytest.mark.gpu)])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """A strict device that runs the real kernels: on the host, thread by thread, and on a GPU where there is one."""
+    if request.param == "on the host":
+        opened = Device(request.getfixturevalue("make_calls")(lazy=True), strict=True)
+    else:
+        state = probe()
+        if not (state.usable and any(binding_versions().values())):
+            why = state.problem or "neither PyCUDA nor cuda-core is installed"
+            (pytest.fail if os.environ.get("IMMUNOGATE_REQUIRE_GPU") == "1" else pytest.skip)(why)
+        opened = open_device(strict=True)
+    with opened:
         yield opened
 
 
