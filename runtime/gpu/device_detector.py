@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+from immunogate.errors import ImmunogateError
 from immunogate.kernels.device import Stream
 from immunogate.kernels.queued import Queued
 from immunogate.runtime.detect import Detector
@@ -9,6 +12,8 @@ from immunogate.runtime.gpu.frame_slot import FrameSlot
 from immunogate.runtime.gpu.network import DeviceNetwork
 from immunogate.runtime.runners.base import Runner
 from immunogate.structs import Faces, Pixels
+
+log = logging.getLogger(__name__)
 
 MOST_SIZES = 4
 """Sizes of pictures for which memory is held: a camera's frames, the turned views of a face, and two more."""
@@ -32,7 +37,7 @@ class DeviceDetector(Detector):
     ) -> None:
         super().__init__(runner, longest_side)
         self._network, self._queued, self._stream = network, queued, stream
-        self._slots: dict[tuple[int, int], FrameSlot] = {}
+        self._slots: dict[tuple[int, int], FrameSlot | None] = {}
 
     def detect(self, pixels: Pixels) -> Faces:
         """As `Detector.detect`."""
@@ -45,11 +50,19 @@ class DeviceDetector(Detector):
 
     def _slot(self, size: tuple[int, int]) -> FrameSlot | None:
         if size not in self._slots and len(self._slots) < MOST_SIZES:
-            self._slots[size] = FrameSlot(self._queued, self._network, self, size, "bgr", self._stream, self._stream)
+            self._slots[size] = self._new_slot(size)
         return self._slots.get(size)
+
+    def _new_slot(self, size: tuple[int, int]) -> FrameSlot | None:
+        try:
+            return FrameSlot(self._queued, self._network, self, size, "bgr", self._stream, self._stream)
+        except ImmunogateError as error:  # an engine for one size takes no other
+            log.info("pictures of %d x %d are not searched on the GPU: %s", size[1], size[0], error)
+            return None
 
     def close(self) -> None:
         """Give the memory back."""
         for slot in self._slots.values():
-            slot.close()
+            if slot is not None:
+                slot.close()
         self._slots.clear()

@@ -50,10 +50,11 @@ class FrameSlot:
         copying: Stream,
         computing: Stream,
     ) -> None:
-        shape = shape_of(size, kind)
+        shape, padded = shape_of(size, kind), detector.sizes(size)[1]
+        network.prepare((1, 3, *padded))  # whoever refuses the size does it before anything is allocated
         self._queued, self._network, self._detector, self._size = queued, network, detector, size
         self._copying, self._computing = copying, computing
-        self._shrunk, padded = detector.sizes(size)
+        self._shrunk = detector.sizes(size)[0]
         self._memory = memory = Memory(queued.device, computing)
         self._frame = memory.shared({"pixels": (shape, np.uint8)})
         self.picture = Picture(self._frame.views["pixels"], kind)
@@ -61,7 +62,6 @@ class FrameSlot:
         self._said = memory.shared({name: _output(name, padded) for name in DETECTOR_OUTPUTS})
         self._uploaded, self._detected, self._free = (queued.device.event() for _ in range(3))
         self._is_awaited = True
-        network.prepare(self._planes.shape)
         self._detection = Replayed(self._detect, capturable=network.capturable)
 
     def upload(self, pixels: npt.NDArray[np.uint8]) -> None:

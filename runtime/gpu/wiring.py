@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol, runtime_checkable
 
-from immunogate.kernels.device import Device
 from immunogate.kernels.launch import CudaKernels
 from immunogate.kernels.queued import MOST_KEPT
 from immunogate.manifest import RecogniserEntry
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.gpu.antibody import kept_of
 from immunogate.runtime.gpu.device_detector import DeviceDetector
+from immunogate.runtime.gpu.engine_network import Engine, EngineNetwork
 from immunogate.runtime.gpu.face_path import FacePath
 from immunogate.runtime.gpu.network import DeviceNetwork
 from immunogate.runtime.purify import Purifier
@@ -20,12 +19,9 @@ from immunogate.runtime.runners.base import Runner
 log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class OnDevice(Protocol):
-    """A runner whose network can also be run on arrays of a device."""
-
-    def device_network(self, device: Device) -> DeviceNetwork:
-        """The same network on this device's memory; the runner keeps it and closes it."""
+def network_of(runner: Runner) -> DeviceNetwork | None:
+    """A runner's network on the device's memory; None where it runs elsewhere, or takes rows of any shape."""
+    return EngineNetwork(runner) if isinstance(runner, Engine) and runner.buckets else None
 
 
 def detector_for(purifier: Purifier, runner: Runner, longest_side: int) -> Detector:
@@ -37,10 +33,10 @@ def detector_for(purifier: Purifier, runner: Runner, longest_side: int) -> Detec
         longest_side: larger frames are shrunk to this many pixels.
     """
     kernels = purifier.kernels
-    if not isinstance(kernels, CudaKernels) or not isinstance(runner, OnDevice):
+    network = network_of(runner)
+    if not isinstance(kernels, CudaKernels) or network is None:
         return Detector(runner, longest_side)
     kernels.queued.load("letterbox")
-    network = runner.device_network(kernels.device)
     return DeviceDetector(runner, longest_side, network, kernels.queued, kernels.stream)
 
 
@@ -59,15 +55,12 @@ def face_path_for(
         DeviceError, CompileError: the GPU can not be used after all.
     """
     kernels, settings = purifier.kernels, purifier.settings
-    if not isinstance(kernels, CudaKernels) or not isinstance(recogniser, OnDevice):
-        return None
-    if not (analyzer is None or isinstance(analyzer, OnDevice)):
+    seer, judge = network_of(recogniser), None if analyzer is None else network_of(analyzer)
+    if not isinstance(kernels, CudaKernels) or seer is None or (judge is None) != (analyzer is None):
         return None
     if kept_of(settings) > MOST_KEPT:
         log.info("faces leave the GPU between the stages: more than %d clones are kept", MOST_KEPT)
         return None
-    judge = None if analyzer is None else analyzer.device_network(kernels.device)
-    seer = recogniser.device_network(kernels.device)
     path = FacePath(kernels, settings, judge, seer, entry, details=True)
     try:
         path.prepare()

@@ -8,12 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fake_device import FakeNetwork
+from fake_device import FakeEngine, FakeNetwork
 
 from immunogate.kernels.device import Device
 from immunogate.runtime.align import TEMPLATE, align
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.gpu.device_detector import MOST_SIZES, DeviceDetector
+from immunogate.runtime.gpu.engine_network import EngineNetwork
 from immunogate.runtime.gpu.frame_path import FramePath, crops_to_frame
 from immunogate.runtime.gpu.frame_slot import shape_of
 from immunogate.runtime.runners.onnx import OnnxRunner
@@ -162,3 +163,20 @@ def test_a_detector_on_the_device_in_the_cpus_place(both: Any, yunet: OnnxRunner
         near(detector.detect(pixels), plain.detect(pixels), 1e-3)
         assert network.runs == MOST_SIZES + 1
         detector.close()
+
+
+@pytest.mark.data
+def test_an_engine_for_one_size_leaves_other_pictures_to_the_host(
+    both: Any, yunet: OnnxRunner, clip: Any, device: Device
+) -> None:
+    pixels = clip("man")[0].pixels
+    with both("fixed", buckets=(1,)) as made:
+        engine = FakeEngine(yunet, device, (1,), (3, 288, 480))
+        queued, stream = made.path._parts.queued, made.path.stream
+        detector = DeviceDetector(yunet, 640, EngineNetwork(engine), queued, stream)
+        plain = Detector(yunet, 640)
+        for part in (pixels, pixels[:200].copy(), pixels):
+            near(detector.detect(part), plain.detect(part), 1e-3)
+        assert engine.runs == 2
+        detector.close()
+        engine.close()

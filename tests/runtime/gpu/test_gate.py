@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import FakeNetwork
+from fake_device import FakeEngine
 
 from immunogate.bundle import Bundle, open_bundle
 from immunogate.default_models import shipped_bundle
@@ -26,27 +26,29 @@ from immunogate.runtime.runners.onnx import OnnxRunner
 VARYING = ("decision_id", "captured_at", "decided_at", "age_ms", "latency_ms")
 
 
-class RunnerOnDevice(OnnxRunner):
-    """A runner that can also play an engine on the fake device."""
-
-    def device_network(self, device: Device) -> FakeNetwork:
-        return FakeNetwork(self)
-
-
 @pytest.fixture
 def wired(device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
-    """``open_chain(..., backend="cuda")`` opens the fake device, and every network can run on its memory."""
-    real = purify.open_kernels
+    """``open_chain(..., backend="cuda")`` opens the fake device, and every network is a fake engine on it.
+
+    The detector's is for frames of 480 x 270 alone, so that turned views of a face are searched on the host.
+    """
+    real, engines = purify.open_kernels, []
 
     def open_kernels(backend: str, mean: Any, rows: Any, threads: int | None = None) -> Any:
         return CudaKernels(mean, rows, device) if backend == "cuda" else real(backend, mean, rows, threads)
 
+    def open_engine(model: bytes, name: str, threads: int | None = None) -> FakeEngine:
+        shape, buckets = ((3, 288, 480), (1,)) if name == "detector.onnx" else ((), (1, 4, 6))
+        engines.append(FakeEngine(OnnxRunner(model, name, threads), device, buckets, shape))
+        return engines[-1]
+
     monkeypatch.setattr(purify, "open_kernels", open_kernels)
-    monkeypatch.setattr(chains, "OnnxRunner", RunnerOnDevice)
-    monkeypatch.setattr(
-        face_path.FacePath.__init__, "__kwdefaults__", {"buckets": (1, 2), "details": False, "stream": None}
-    )
-    return device
+    monkeypatch.setattr(chains, "OnnxRunner", open_engine)
+    options = {"buckets": (1, 2), "details": False, "stream": None}
+    monkeypatch.setattr(face_path.FacePath.__init__, "__kwdefaults__", options)
+    yield device
+    for engine in engines:
+        engine.close()
 
 
 def decisions(chain: FaceChain, frames: list[Any], templates: Templates) -> list[dict[str, Any]]:
@@ -86,15 +88,14 @@ def test_decisions_on_a_clip(wired: Device, tiny_bundle: Bundle, clip: Any, fram
     frames = [frame_of(frame.pixels, frame.index) for frame in clip("both")[:6]]
     templates = enrolled(tiny_bundle, frames, mode)
     with open_chain(tiny_bundle, mode=mode) as cpu, open_chain(tiny_bundle, mode=mode, backend="cuda") as chain:
-        before = wired.made["device buffer"]
         assert wired.made["graph"] == 2
+        before = wired.made["device buffer"]
         want = decisions(cpu, frames, templates)
         same(decisions(chain, frames, templates), want)
         assert wired.made["device buffer"] > before  # templates were learnt
         before = dict(wired.made)
         same(decisions(chain, frames, templates), want)
         assert wired.made == before
-    assert {decision["person"] for decision in want} == {"man"} or len(want) > 6
 
 
 @pytest.mark.data
