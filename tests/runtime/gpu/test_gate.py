@@ -89,11 +89,10 @@ def test_decisions_on_a_clip(wired: Device, tiny_bundle: Bundle, clip: Any, fram
     templates = enrolled(tiny_bundle, frames, mode)
     with open_chain(tiny_bundle, mode=mode) as cpu, open_chain(tiny_bundle, mode=mode, backend="cuda") as chain:
         assert wired.made["graph"] == 2
-        before = wired.made["device buffer"]
         want = decisions(cpu, frames, templates)
         same(decisions(chain, frames, templates), want)
-        assert wired.made["device buffer"] > before  # templates were learnt
         before = dict(wired.made)
+        assert before["graph"] == 3  # the detector's, for frames of this size
         same(decisions(chain, frames, templates), want)
         assert wired.made == before
 
