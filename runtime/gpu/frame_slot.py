@@ -75,8 +75,7 @@ class FrameSlot:
         """
         expect_dtype("pixels", pixels, np.uint8)
         expect_shape("pixels", pixels, self.picture.pixels.shape)
-        self._uploaded.synchronize()  # the copy of what stood here in pinned memory
-        self._free.synchronize()  # whoever still reads it on the device
+        self._free.synchronize()  # whoever still reads what stood here; a copy that nobody read may be overtaken
         self._frame.host["pixels"][...] = pixels
         self._frame.send(self._copying)
         self._uploaded.record(self._copying)

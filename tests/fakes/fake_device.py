@@ -39,7 +39,8 @@ KINDS = {"int": "int32", "u32": "uint32", "u64": "uint64", "s64": "int64", "floa
 class FakeStream:
     """A queue of work; ``noted`` is a graph in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lazy: bool) -> None:
+        self.lazy = lazy
         self.pending: deque[Work] = deque()
         self.noted: list[Work] | None = None
 
@@ -52,12 +53,19 @@ class FakePoint:
 
 
 class FakeCalls:
-    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated."""
+    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated.
+
+    Args:
+        lazy: nothing is done before somebody waits for it.
+        integrated: whether the device says that it shares the host's memory.
+        hasty: streams, counted from 0, whose work is done at once all the same.
+    """
 
     binding, device_name, capability, processors = "fake", "Fake device", (9, 0), 4
 
-    def __init__(self, *, lazy: bool = False, integrated: bool = False) -> None:
+    def __init__(self, *, lazy: bool = False, integrated: bool = False, hasty: tuple[int, ...] = ()) -> None:
         self.integrated = integrated
+        self._hasty, self._made = hasty, 0
         self.memory: dict[int, Array] = {}
         self.launches: list[str] = []
         self.is_closed = False
@@ -74,7 +82,7 @@ class FakeCalls:
             stream.noted.append(work)
             return
         stream.pending.append(work)
-        if not self._lazy:
+        if not stream.lazy:
             self._drain(stream)
 
     def _drain(self, stream: FakeStream, point: FakePoint | None = None) -> None:
@@ -108,7 +116,8 @@ class FakeCalls:
         self.queue(stream, lambda: (ctypes.memset(address, octet, nbytes), None)[1])
 
     def new_stream(self) -> FakeStream:
-        self._streams.append(FakeStream())
+        self._streams.append(FakeStream(lazy=self._lazy and self._made not in self._hasty))
+        self._made += 1
         return self._streams[-1]
 
     def stream_address(self, stream: FakeStream) -> int:
@@ -196,12 +205,11 @@ class EmulatedCalls(FakeCalls):
 
     Args:
         library: from `build_emulator`.
-        lazy: nothing is done before somebody waits for it.
-        integrated: whether the device says that it shares the host's memory.
+        options: as of `FakeCalls`.
     """
 
-    def __init__(self, library: ctypes.CDLL, *, lazy: bool = False, integrated: bool = False) -> None:
-        super().__init__(lazy=lazy, integrated=integrated)
+    def __init__(self, library: ctypes.CDLL, **options: Any) -> None:
+        super().__init__(**options)
         self._run = library.run_kernel
         self._run.restype = ctypes.c_char_p
 

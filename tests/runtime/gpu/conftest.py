@@ -38,8 +38,12 @@ def make_calls(emulator_library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def calls(request: pytest.FixtureRequest, make_calls: Callable[..., EmulatedCalls]) -> EmulatedCalls:
-    """A device that does its work when somebody waits for it (lazy), or at once (eager)."""
-    return make_calls(lazy=getattr(request, "param", "lazy") == "lazy")
+    """A device that works when somebody waits for it (lazy), or at once (eager), or that only copies at once (hasty).
+
+    The first stream is that of the kernels, the second one copies frames.
+    """
+    pace = getattr(request, "param", "lazy")
+    return make_calls(lazy=pace != "eager", hasty=(1,) if pace == "hasty" else ())
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def device(calls: EmulatedCalls) -> Iterator[Device]:
         yield opened
 
 
-@pytest.fixture(params=["on the host", pytest.param("on a GPU", marks=pytest.mark.gpu)])
+@pytest.fixture
 def anywhere(request: pytest.FixtureRequest) -> Iterator[Device]:
     """A strict device that runs the real kernels: on the host, thread by thread, and on a GPU where there is one."""
     if request.param == "on the host":

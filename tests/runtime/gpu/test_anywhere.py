@@ -42,7 +42,11 @@ def parts() -> tuple[Any, Any, Any]:
     return draw.uniform(-0.3, 0.3, PIXELS).astype(np.float32), np.ascontiguousarray(basis), probabilities
 
 
-@pytest.mark.parametrize("mode", MODES)
+PLACES = [("on the host", mode) for mode in ("fixed", "select")]
+PLACES += [pytest.param("on a GPU", mode, marks=pytest.mark.gpu) for mode in MODES]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("anywhere", "mode"), PLACES, indirect=["anywhere"])
 def test_the_graph_gives_what_the_cpu_gives(anywhere: Device, mode: str) -> None:
     mean, basis, p = parts()
     settings = AntibodySettings(mode, top_k=GENES, clones=30, keep=3, seed=2**63 + 9)

@@ -78,6 +78,23 @@ def test_frames_one_ahead_of_the_other(opened: Any, clip: Any) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("calls", ["lazy", "hasty"], indirect=True)
+def test_a_frame_that_is_still_worked_on_is_not_overwritten(opened: Any, clip: Any) -> None:
+    """Two newer frames are uploaded before anybody asks for the faces of the first, and before its faces are warped."""
+    frames = [frame.pixels for frame in clip("both")[:50:10]]
+    path, detector = opened(frames[0].shape[:2])
+    for pixels in frames[3:5]:  # the first time is another: it waits, to be captured
+        slot = path.upload(pixels)
+        path.detect(slot)
+        near(slot.faces(), detector.detect(pixels), 1e-3)
+    slot = path.upload(frames[0])
+    path.detect(slot)
+    path.upload(frames[1])
+    path.upload(frames[2])
+    near(slot.faces(), detector.detect(frames[0]), 1e-3)
+
+
+@pytest.mark.data
 def test_a_large_frame_is_shrunk_and_no_face_is_no_answer(opened: Any, clip: Any, device: Device) -> None:
     pixels = clip("both")[0].pixels
     path, detector = opened(pixels.shape[:2], longest_side=320)
