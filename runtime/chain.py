@@ -102,7 +102,13 @@ class FaceChain:
         return crop, quality(better, crop)
 
     def recognise(
-        self, crops: npt.NDArray[np.uint8], frames: list[int], numbers: list[int], clock: StageClock | None = None
+        self,
+        crops: npt.NDArray[np.uint8],
+        frames: list[int],
+        numbers: list[int],
+        clock: StageClock | None = None,
+        *,
+        each: bool = False,
     ) -> Recognised:
         """Purify and recognise B crops.
 
@@ -111,11 +117,19 @@ class FaceChain:
             frames: frame number of each face, part of its clone key.
             numbers: track (or other lasting) number of each face, part of its clone key.
             clock: where the time of the two stages is counted.
+            each: where faults are known face by face, give them so instead of raising the first.
+
+        Raises:
+            ValueError: a network gave what is no probability, or an embedding that is not finite.
         """
         clock = clock or StageClock()
         if self._path is not None:
             with clock.stage("recognise"):
-                return self._on_device(self._path.recognise(crops, frames, numbers))
+                found = self._path.recognise(crops, frames, numbers)
+            fault = next(filter(None, found.faults), None)
+            if fault is not None and not each:
+                raise ValueError(fault)
+            return self._on_device(found)
         faces = faces_from_pixels(crops)
         with clock.stage("purify"):
             purified = self.purifier.purify(faces, self.purifier.key(frames, numbers))

@@ -125,6 +125,8 @@ def test_a_face_with_a_fault_is_denied_and_the_other_is_not(
 
         monkeypatch.setattr(chain._path, "recognise", broken)
         first, second = decisions(chain, frames[:1], templates)
+        with pytest.raises(ValueError, match="the analyzer broke"):  # to whom does not ask for each, it is the CPU's
+            chain.recognise(np.zeros((2, 112, 112), np.uint8), [0, 0], [1, 2])
     assert (first["outcome"], first["reason"], first["detail"]) == ("deny", "error", "the analyzer broke")
     assert second["reason"] != "error"
     assert second["similarity"] is not None
