@@ -27,7 +27,7 @@ VARYING = ("decision_id", "captured_at", "decided_at", "age_ms", "latency_ms")
 
 
 @pytest.fixture
-def wired(device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+def wired(request: pytest.FixtureRequest, device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """``open_chain(..., backend="cuda")`` opens the fake device, and every network is a fake engine on it.
 
     The detector's is for frames of 480 x 270 alone, so that turned views of a face are searched on the host.
@@ -44,7 +44,7 @@ def wired(device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 
     monkeypatch.setattr(purify, "open_kernels", open_kernels)
     monkeypatch.setattr(chains, "OnnxRunner", open_engine)
-    options = {"buckets": (1, 2), "details": False, "stream": None}
+    options = {"buckets": getattr(request, "param", (1, 2)), "details": False, "stream": None}
     monkeypatch.setattr(face_path.FacePath.__init__, "__kwdefaults__", options)
     yield device
     for engine in engines:
@@ -98,6 +98,7 @@ def test_decisions_on_a_clip(wired: Device, tiny_bundle: Bundle, clip: Any, fram
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("wired", [(1,)], indirect=True, ids=["one face"])
 def test_decisions_of_the_bundle_that_ships(wired: Device, clip: Any, frame_of: Any) -> None:
     if not (shipped_bundle() / "manifest.json").is_file():
         pytest.skip("no bundle ships with this checkout")
@@ -141,3 +142,30 @@ def test_where_a_network_can_not_run_there_the_chain_is_as_before(
         found = chain.recognise(crops, [1, 1], [1, 2])
         assert "graph" not in wired.made
         assert (found.faults, found.matches, found.known) == ((), (), None)
+
+
+@pytest.mark.parametrize("fault", ["antibodies", "pixels", "embeddings", "fault"])
+def test_a_path_that_gives_other_numbers_is_not_taken(
+    wired: Device, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """One bit of one mask, one pixel, one embedding turned; the chain goes by way of the host, and says so."""
+    recognise = face_path.FacePath.recognise
+
+    def broken(path: Any, crops: Any, *given: Any) -> Any:
+        found = recognise(path, crops, *given)
+        if len(found) < 2:
+            return found
+        if fault == "antibodies":
+            found.masks[1, 0, 1] ^= 1 << 7
+        elif fault == "pixels":
+            found.pictures[1, 0, 77] += 0.01
+        elif fault == "embeddings":
+            found.purified[1] = found.purified[1][::-1]
+        return replace(found, faults=[None, "broke"]) if fault == "fault" else found
+
+    monkeypatch.setattr(face_path.FacePath, "recognise", broken)
+    crops = np.random.default_rng(4).integers(0, 256, (2, 112, 112), dtype=np.uint8)
+    with open_chain(tiny_bundle, mode="threshold", backend="cuda") as chain:
+        assert fault in caplog.text
+        assert chain.recognise(crops, [1, 1], [1, 2]).known is None
+        assert "graph" not in wired.live
