@@ -5,6 +5,7 @@ The gate, enrolment, calibration and verification all use this one chain, so tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -17,16 +18,21 @@ from immunogate.bundle import Bundle
 from immunogate.errors import BundleError, UsageError
 from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels.antibody import AntibodySettings
+from immunogate.kernels.launch import CudaKernels
 from immunogate.manifest import DETECTOR_OUTPUTS, PurifierEntry
 from immunogate.runtime.align import Quality, align, quality, thumbnail
 from immunogate.runtime.clock import StageClock
 from immunogate.runtime.detect import Detector
-from immunogate.runtime.purify import Purifier
+from immunogate.runtime.gallery import Templates
+from immunogate.runtime.gpu.answers import Answers
+from immunogate.runtime.gpu.face_path import FacePath
+from immunogate.runtime.gpu.wiring import detector_for, face_path_for
+from immunogate.runtime.purify import Purifier, kernels_for
 from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding
 from immunogate.runtime.runners.base import Network, Role, Runner
 from immunogate.runtime.runners.choose import open_runner
 from immunogate.runtime.upright import upright
-from immunogate.structs import CROP_SIZE, Antibodies, Floats, Pixels
+from immunogate.structs import CROP_SIZE, Antibodies, Floats, Match, Pixels
 
 LONGEST_SIDE = 640
 """Default side in pixels to which the detector shrinks larger frames."""
@@ -49,12 +55,19 @@ class Recognised:
             length.
         faces: (B, m, D) the purified faces.
         antibodies: what purified them.
+        faults: why a face has to be denied, None where nothing is wrong; empty where a fault of one is raised for all.
+            The embeddings of such a face are NaN.
+        known: whom the faces were matched with already; None where they were not.
+        matches: the answers, where they were.
     """
 
     raw: Floats
     purified: Floats
     faces: Floats
     antibodies: Antibodies
+    faults: Sequence[str | None] = ()
+    known: Templates | None = None
+    matches: Sequence[Match] = ()
 
 
 class FaceChain:
@@ -65,15 +78,29 @@ class FaceChain:
         purifier: purifies them.
         recogniser: embeds them.
         runners: what runs the networks of the three; closed with the chain.
+        path: what keeps faces on a GPU, where that can be; closed with the chain.
     """
 
     def __init__(
-        self, detector: Detector, purifier: Purifier, recogniser: Recogniser, runners: tuple[Runner, ...] = ()
+        self,
+        detector: Detector,
+        purifier: Purifier,
+        recogniser: Recogniser,
+        runners: tuple[Runner, ...] = (),
+        path: FacePath | None = None,
     ) -> None:
         self.detector = detector
         self.purifier = purifier
         self.recogniser = recogniser
         self.runners = runners
+        self._path = path
+        self._known: Templates | None = None
+
+    def know(self, templates: Templates) -> None:
+        """Match faces with these people where they are recognised, if that is on a GPU; else nothing happens."""
+        if self._path is not None and templates is not self._known:
+            self._path.know(templates)
+            self._known = templates
 
     def glance(self, pixels: Pixels, landmarks: Floats) -> Floats:
         """What one face looks like at a glance, see `immunogate.runtime.align.thumbnail`.
@@ -94,7 +121,13 @@ class FaceChain:
         return crop, quality(better, crop)
 
     def recognise(
-        self, crops: npt.NDArray[np.uint8], frames: list[int], numbers: list[int], clock: StageClock | None = None
+        self,
+        crops: npt.NDArray[np.uint8],
+        frames: list[int],
+        numbers: list[int],
+        clock: StageClock | None = None,
+        *,
+        each: bool = False,
     ) -> Recognised:
         """Purify and recognise B crops.
 
@@ -103,8 +136,19 @@ class FaceChain:
             frames: frame number of each face, part of its clone key.
             numbers: track (or other lasting) number of each face, part of its clone key.
             clock: where the time of the two stages is counted.
+            each: where faults are known face by face, give them so instead of raising the first.
+
+        Raises:
+            ValueError: a network gave what is no probability, or an embedding that is not finite.
         """
         clock = clock or StageClock()
+        if self._path is not None:
+            with clock.stage("recognise"):
+                found = self._path.recognise(crops, frames, numbers)
+            fault = next(filter(None, found.faults), None)
+            if fault is not None and not each:
+                raise ValueError(fault)
+            return self._on_device(found)
         faces = faces_from_pixels(crops)
         with clock.stage("purify"):
             purified = self.purifier.purify(faces, self.purifier.key(frames, numbers))
@@ -115,11 +159,19 @@ class FaceChain:
         clean = mean_embedding(both[batch:].reshape(batch, kept * views.shape[1], -1))
         return Recognised(both[:batch], clean, purified.faces, purified.antibodies)
 
+    def _on_device(self, found: Answers) -> Recognised:
+        antibodies = found.antibodies(self.purifier.settings)
+        pictures = np.asarray(found.pictures, np.float32)
+        return Recognised(found.raw, found.purified, pictures, antibodies, found.faults, self._known, found.matches)
+
     def close(self) -> None:
-        """Stop the workers and give back the networks."""
-        self.purifier.close()
+        """Stop the workers, give back a GPU's memory and the networks."""
+        if self._path is not None:
+            self._path.close()
+        self.detector.close()
         for runner in self.runners:
             runner.close()
+        self.purifier.close()
 
     def __enter__(self) -> FaceChain:
         return self
@@ -149,7 +201,8 @@ def open_chain(
         threads: threads of each stage.
         longest_side: side in pixels to which the detector shrinks larger frames.
         backend: where purification is done: cpu, cuda or auto. Masks and winners do not depend on it, pixels by
-            rounding alone. A chain on a GPU has to be used by the thread that opened it.
+            rounding alone. A chain on a GPU has to be used by the thread that opened it. Where the networks can run on
+            that GPU's memory too, faces do not leave it.
         runner: what runs the networks, see `immunogate.runtime.runners.choose`.
 
     Raises:
@@ -162,42 +215,48 @@ def open_chain(
     _check_range("--detector-size", longest_side, SMALLEST_SIDE, LARGEST_SIDE)
     manifest = bundle.manifest
     settings = antibody_settings(manifest.purifier, mode, seed)
+    if settings.needs_probabilities and manifest.analyzer is None:
+        raise UsageError(
+            f"mode {settings.mode} needs an analyzer and {bundle.folder} has none",
+            "Use mode fixed, or export with --purifier",
+        )
+    basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
+    held, stated = len(basis.basis), manifest.purifier.components
+    if held != stated:
+        raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
     with ExitStack() as opened:
+        kernels = kernels_for(basis, settings, threads, backend)
+        opened.callback(kernels.close)
+        device = kernels.device if isinstance(kernels, CudaKernels) else None
 
         def network(role: Role, file: str, largest: tuple[int, ...]) -> Runner:
-            asked = Network(bundle.read(file), file, largest, threads, bundle=bundle, role=role)
+            asked = Network(bundle.read(file), file, largest, threads, bundle=bundle, role=role, shared=device)
             one = open_runner(asked, runner)
             opened.callback(one.close)
             return one
 
         analyzer = None
-        if settings.needs_probabilities:
-            if manifest.analyzer is None:
-                raise UsageError(
-                    f"mode {settings.mode} needs an analyzer and {bundle.folder} has none",
-                    "Use mode fixed, or export with --purifier",
-                )
+        if settings.needs_probabilities and manifest.analyzer is not None:
             sides: tuple[int, ...] = (manifest.purifier.components + 2,)
             if manifest.analyzer.reads == "face":
                 sides = (1, CROP_SIZE, CROP_SIZE)
             analyzer = network("analyzer", manifest.analyzer.file, (MOST_FACES, *sides))
             genes = manifest.purifier.components + manifest.analyzer.gated
             analyzer.expect((None, *sides), ("probabilities",), (None, genes))
-        basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
-        held, stated = len(basis.basis), manifest.purifier.components
-        if held != stated:
-            raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
         entry = manifest.recogniser
         recogniser = network("recogniser", entry.file, (LARGEST_BATCH, 3, entry.height, entry.width))
         recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
         side = -(-longest_side // SMALLEST_SIDE) * SMALLEST_SIDE  # the detector pads to a multiple of its stride
         detector = network("detector", manifest.detector.file, (1, 3, side, side))
         detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
+        purifier = Purifier(settings, kernels, analyzer)
+        path = face_path_for(purifier, analyzer, recogniser, entry)
         chain = FaceChain(
-            Detector(detector, longest_side),
-            Purifier(basis, settings, analyzer, threads, backend),
+            detector_for(purifier, detector, longest_side),
+            purifier,
             Recogniser(recogniser, entry),
             tuple(one for one in (detector, analyzer, recogniser) if one),
+            path,
         )
         opened.pop_all()
         return chain

@@ -8,7 +8,7 @@ import numpy as np
 
 from immunogate.basis import Eigenbasis
 from immunogate.kernels.antibody import AntibodySettings, cpu_drawer, make_antibodies
-from immunogate.kernels.backend import open_kernels
+from immunogate.kernels.backend import Kernels, open_kernels
 from immunogate.kernels.reference import CloneKey, analyzer_input
 from immunogate.runtime.runners.base import Runner
 from immunogate.structs import CROP_SIZE, PIXELS, Antibodies, Floats
@@ -27,37 +27,44 @@ class Purified:
     antibodies: Antibodies
 
 
-class Purifier:
-    """The purifier of one bundle; its networks run on the CPU, its products and draws on the backend.
+def kernels_for(
+    basis: Eigenbasis, settings: AntibodySettings, threads: int | None = None, backend: str = "cpu"
+) -> Kernels:
+    """The products and draws that a mode needs.
 
     Args:
         basis: mean face and eigenfaces.
         settings: inference mode and its numbers.
-        analyzer: the network for the probabilities; needed by every mode but fixed.
         threads: workers for the products with the basis.
-        backend: cpu, cuda or auto; see `immunogate.kernels.backend.open_kernels`. On a GPU it has to be used by the
-            thread that made it.
+        backend: cpu, cuda or auto; see `immunogate.kernels.backend.open_kernels`. On a GPU they have to be used by the
+            thread that made them.
+
+    Raises:
+        DeviceError, CompileError: the backend can not be used.
+    """
+    # In mode fixed the eigenfaces behind top_k never act: a copy of the others lets the rest be freed.
+    rows = basis.basis[: settings.top_k].copy() if settings.mode == "fixed" else basis.basis
+    return open_kernels(backend, basis.mean, rows, threads)
+
+
+class Purifier:
+    """The purifier of one bundle.
+
+    Args:
+        settings: inference mode and its numbers.
+        kernels: products and draws, see `kernels_for`; closed with the purifier.
+        analyzer: the network for the probabilities; needed by every mode but fixed.
 
     Raises:
         ValueError: the mode needs an analyzer and there is none.
-        DeviceError, CompileError: the backend can not be used.
     """
 
-    def __init__(
-        self,
-        basis: Eigenbasis,
-        settings: AntibodySettings,
-        analyzer: Runner | None = None,
-        threads: int | None = None,
-        backend: str = "cpu",
-    ) -> None:
+    def __init__(self, settings: AntibodySettings, kernels: Kernels, analyzer: Runner | None = None) -> None:
         if settings.needs_probabilities and analyzer is None:
             raise ValueError(f"mode {settings.mode} needs an analyzer; this bundle has none")
         self.settings = settings
+        self.kernels = kernels
         self._analyzer = analyzer if settings.needs_probabilities else None
-        # In mode fixed the eigenfaces behind top_k never act: a copy of the others lets the rest be freed.
-        rows = basis.basis[: settings.top_k].copy() if settings.mode == "fixed" else basis.basis
-        self._kernels = open_kernels(backend, basis.mean, rows, threads)
         if settings.is_random:
             cpu_drawer()  # where it has to be compiled first, now: a decision that waits for it would be stale
 
@@ -68,13 +75,13 @@ class Purifier:
             faces: (B, D) float32 in [-1, 1].
             key: seed, frame and face numbers, for the modes that draw; the result depends on nothing else.
         """
-        coefficients = self._kernels.project(faces)
+        coefficients = self.kernels.project(faces)
         probabilities = self._probabilities(faces, coefficients) if self._analyzer else None
         genes = coefficients
         if probabilities is not None and probabilities.shape[1] == coefficients.shape[1] + 1:  # gated
-            genes = self._kernels.spectrum(faces, coefficients)
-        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS, self._kernels)
-        return Purified(self._kernels.act(coefficients, antibodies.weights, faces), antibodies)
+            genes = self.kernels.spectrum(faces, coefficients)
+        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS, self.kernels)
+        return Purified(self.kernels.act(coefficients, antibodies.weights, faces), antibodies)
 
     def probabilities(self, faces: Floats) -> Floats:
         """(B, n) float32 from the analyzer; (B, n + 1) from one that also judges the remainder.
@@ -82,13 +89,13 @@ class Purifier:
         Raises:
             ValueError: there is no analyzer.
         """
-        return self._probabilities(faces, self._kernels.project(faces))
+        return self._probabilities(faces, self.kernels.project(faces))
 
     def _probabilities(self, faces: Floats, coefficients: Floats) -> Floats:
         if self._analyzer is None:
             raise ValueError("this purifier has no analyzer")
         if self._analyzer.input_name == "spectrum":
-            inputs = analyzer_input(faces, self._kernels.spectrum(faces, coefficients))
+            inputs = analyzer_input(faces, self.kernels.spectrum(faces, coefficients))
         else:
             inputs = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
         return np.asarray(self._analyzer.run(inputs)["probabilities"], np.float32)
@@ -96,7 +103,7 @@ class Purifier:
     @property
     def mean(self) -> Floats:
         """(D,) float32, the mean face in [-1, 1]."""
-        return self._kernels.mean
+        return self.kernels.mean
 
     def key(self, frames: list[int], faces: list[int]) -> CloneKey:
         """The clone key of faces with these frame and track numbers."""
@@ -105,4 +112,4 @@ class Purifier:
 
     def close(self) -> None:
         """Stop the workers."""
-        self._kernels.close()
+        self.kernels.close()

@@ -114,6 +114,17 @@ def test_the_fences_around_third_parties(path: Path) -> None:
         assert "matplotlib" not in loading
     if name.startswith("src/immunogate/cli/"):
         assert not {"torch", "onnx", "onnxruntime", "matplotlib"} & loading
+    if not name.startswith(("runtime/", "export/")):
+        assert "onnxruntime" not in always
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=Path.as_posix)
+def test_the_fences_around_what_needs_a_gpu(path: Path) -> None:
+    name = path.as_posix()
+    always = set(_imports(_tree(path), at_import_time=False))
+    loading = set(_imports(_tree(path), at_import_time=True))
+    if name.startswith("runtime/gpu/"):  # whoever runs the networks there comes through a protocol
+        assert not {"onnxruntime", "tensorrt"} & always
     if not name.startswith("kernels/device/"):
         assert not {"pycuda", "cuda"} & always
     assert not {"pycuda", "cuda"} & loading
@@ -122,8 +133,6 @@ def test_the_fences_around_third_parties(path: Path) -> None:
         assert "tensorrt" not in always
     if name.startswith("export/engine/"):
         assert not {"torch", "onnx", "onnxruntime"} & always, "a Jetson builds engines and has none of them"
-    if not name.startswith(("runtime/", "export/")):
-        assert "onnxruntime" not in always
     assert "onnxruntime_ep_nv_tensorrt_rtx" not in loading
     if name != "runtime/runners/rtx.py":  # importing it loads NVIDIA's libraries and changes the environment
         assert "onnxruntime_ep_nv_tensorrt_rtx" not in always

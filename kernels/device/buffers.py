@@ -62,6 +62,32 @@ class View:
             self.buffer.device.calls.to_device(self.address, octets, stream.handle)
         return self
 
+    def copy_from(self, source: View, stream: Stream) -> View:
+        """Queue a copy within the device's memory, or between it and pinned memory; the view itself is returned.
+
+        Nobody waits, so it may be captured: the host's side is read or written when the stream comes to it.
+
+        Raises:
+            DeviceError: a buffer is closed, or the device sees neither of them.
+            ValueError: another shape or dtype.
+        """
+        if source.shape != self.shape or source.dtype != self.dtype:
+            raise ValueError(f"buffer: expected {self.dtype} {self.shape}, got {source.dtype} {source.shape}")
+        for buffer in (self.buffer, source.buffer):
+            buffer.check()
+        stream.check()
+        stream.note(self.buffer, source.buffer)
+        calls, target, origin = self.buffer.device.calls, self.host, source.host
+        if self.buffer.start and source.buffer.start:
+            calls.on_device(self.address, source.address, self.nbytes, stream.handle)
+        elif self.buffer.start and origin is not None:
+            calls.to_device(self.address, origin.reshape(-1).view(np.uint8), stream.handle)
+        elif source.buffer.start and target is not None:
+            calls.to_host(target.reshape(-1).view(np.uint8), source.address, stream.handle)
+        else:
+            raise DeviceError("can not queue a copy from pinned to pinned memory", "Copy it on the host")
+        return self
+
     def get(self, stream: Stream) -> Array:
         """A copy as an array, once all that the stream was given before is done.
 

@@ -66,6 +66,9 @@ class Calls(Protocol):
     def to_host(self, target: Octets, address: int, stream: Any) -> None:
         """Copy (nbytes,) uint8 from the device."""
 
+    def on_device(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        """Copy from one place that the device sees to another."""
+
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         """Set each byte."""
 
@@ -89,6 +92,9 @@ class Calls(Protocol):
 
     def wait_for_event(self, event: Any) -> None:
         """Until the point was reached."""
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        """Later work of the stream begins only when the point was reached; nobody waits here."""
 
     def milliseconds(self, start: Any, end: Any) -> float:
         """From one reached event to the other."""

@@ -56,6 +56,9 @@ class CoreCalls:
     def to_host(self, target: Octets, address: int, stream: Any) -> None:
         self._call("cuMemcpyDtoHAsync", target.ctypes.data, address, target.nbytes, stream.handle)
 
+    def on_device(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        self._call("cuMemcpyDtoDAsync", target, source, nbytes, stream.handle)
+
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         self._call("cuMemsetD8Async", address, octet, nbytes, stream.handle)
 
@@ -79,6 +82,9 @@ class CoreCalls:
 
     def wait_for_event(self, event: Any) -> None:
         event.sync()
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        stream.wait(event)
 
     def milliseconds(self, start: Any, end: Any) -> float:
         return float(end - start)

@@ -49,6 +49,12 @@ class Stream(Owned):
             raise DeviceError("a stream can not be waited for while it is captured", "Wait after the graph's launch")
         self.device.calls.wait_for_stream(self.handle)
 
+    def wait_for(self, event: Event) -> None:
+        """Begin later work only when the event's point was reached; the calling thread goes on."""
+        self.check()
+        event.check()
+        self.device.calls.let_wait(self.handle, event.handle)
+
     def capture(self, work: Callable[[], None]) -> Graph:
         """Note down all that ``work`` queues on this stream, without doing it.
 
@@ -163,10 +169,12 @@ class Device:
     def __init__(self, calls: Calls, *, strict: bool = False) -> None:
         self.calls = calls
         self.name, self.capability, self.binding = calls.device_name, calls.capability, calls.binding
-        self.processors = calls.processors
+        self.processors, self.integrated = calls.processors, calls.integrated
         self._strict = strict
         self._owner = threading.current_thread()
         self._owned: dict[int, Owned] = {}
+        self.made: Counter[str] = Counter()
+        """How many objects of each sort were ever made: does not change while nothing is allocated."""
         self._open = True
 
     @property

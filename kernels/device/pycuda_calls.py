@@ -62,6 +62,9 @@ class PyCudaCalls:
     def to_host(self, target: Octets, address: int, stream: Any) -> None:
         self._driver.memcpy_dtoh_async(target, address, stream)
 
+    def on_device(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        self._driver.memcpy_dtod_async(target, source, nbytes, stream)
+
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         self._driver.memset_d8_async(address, octet, nbytes, stream)
 
@@ -85,6 +88,9 @@ class PyCudaCalls:
 
     def wait_for_event(self, event: Any) -> None:
         event.synchronize()
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        stream.wait_for_event(event)
 
     def milliseconds(self, start: Any, end: Any) -> float:
         return float(end.time_since(start))

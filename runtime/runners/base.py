@@ -13,6 +13,7 @@ from immunogate.errors import BundleError
 
 if TYPE_CHECKING:
     from immunogate.bundle import Bundle
+    from immunogate.kernels.device import Device
 
 Array = npt.NDArray[Any]
 Role = Literal["detector", "analyzer", "recogniser"]
@@ -30,6 +31,7 @@ class Network:
         device: number of the GPU, as the driver counts (CUDA_VISIBLE_DEVICES changes that).
         bundle: where it comes from, for runners that look for something made of it.
         role: which of the bundle's networks it is.
+        shared: an open device, for runners that can share its memory with the kernels; whoever opened it closes it.
     """
 
     model: bytes
@@ -39,6 +41,7 @@ class Network:
     device: int = 0
     bundle: Bundle | None = None
     role: Role | None = None
+    shared: Device | None = None
 
 
 class Runner(ABC):

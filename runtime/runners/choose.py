@@ -76,7 +76,20 @@ def _open_rtx(network: Network) -> Runner:
     return RtxRunner(network)
 
 
+def _require_tensorrt() -> None:
+    from immunogate.runtime.runners.tensorrt import load_tensorrt
+
+    load_tensorrt()
+
+
+def _open_tensorrt(network: Network) -> Runner:
+    from immunogate.runtime.runners.tensorrt import open_engine_of
+
+    return open_engine_of(network)
+
+
 KINDS: dict[str, Kind] = {
+    "tensorrt": Kind("TensorRT engines of immunogate build", _require_tensorrt, _open_tensorrt),
     "rtx": Kind("TensorRT-RTX in ONNX Runtime, desktop cards", _require_rtx, _open_rtx),
     "cuda": Kind("CUDA in ONNX Runtime", _require_cuda, _open_cuda),
     "ort-tensorrt": Kind(

@@ -21,10 +21,11 @@ from immunogate.engines.machine import this_machine
 from immunogate.engines.messages import Messages, make_logger
 from immunogate.engines.record import EngineError, EngineRecord, Machine, Profile
 from immunogate.engines.store import engine_path, engines_folder, network_files, read_plan, read_record
+from immunogate.kernels.device import open_device
 from immunogate.kernels.device.buffers import View
 from immunogate.kernels.device.driver import DeviceError, require_device
 from immunogate.kernels.device.objects import Device, Graph, Stream
-from immunogate.runtime.runners.base import Array, Runner
+from immunogate.runtime.runners.base import Array, Network, Runner
 from immunogate.runtime.runners.engine_slot import Memory, Slot
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,29 @@ def open_engine(
     return TensorRtRunner(trt, record, read_plan(found, record), device, graphs=graphs)
 
 
+def open_engine_of(network: Network) -> TensorRtRunner:
+    """A runner for a network's engine, on the device it shares, or on one that is opened for it and closed with it.
+
+    Raises:
+        DeviceError: there is no driver, or nothing here to use it with.
+        EngineError: it belongs to no bundle, or see `open_engine`.
+    """
+    if network.bundle is None or network.role is None:
+        raise EngineError(
+            f"{network.name} belongs to no bundle, and engines are built of bundles", "Use another runner"
+        )
+    if network.shared is not None:
+        return open_engine(network.bundle, network.role, network.shared, index=network.device)
+    device = open_device(network.device)
+    try:
+        runner = open_engine(network.bundle, network.role, device, index=network.device)
+    except BaseException:
+        device.close()
+        raise
+    runner.owned = device
+    return runner
+
+
 @cache
 def _runtime(trt: Any) -> tuple[Any, Any, Messages]:
     """One runtime and logger for the process: TensorRT keeps the first logger that it is given."""
@@ -107,12 +131,14 @@ class TensorRtRunner(Runner):
         kind: tensorrt.
         record: the side-car.
         buckets: batch sizes that have a context of their own, ascending; empty where frames have any size.
+        owned: a device that is closed with the runner; None where it is the caller's.
 
     Raises:
         EngineError: TensorRT does not load it, or it is not what its side-car says.
     """
 
     kind = "tensorrt"
+    owned: Device | None = None
 
     def __init__(self, trt: Any, record: EngineRecord, plan: bytes, device: Device, *, graphs: bool = True) -> None:
         runtime, _, self._messages = _runtime(trt)
@@ -202,6 +228,8 @@ class TensorRtRunner(Runner):
         self._memory.close()
         self._stream.close()
         self._engine = None
+        if self.owned is not None:
+            self.owned.close()
 
     def _describe(self, trt: Any) -> None:
         """Take names and shapes from the engine, and refuse one that is not what its side-car says."""

@@ -11,12 +11,16 @@ from immunogate.bundle import Bundle
 from immunogate.faces_file import AlignedFaces, faces_from_pixels
 from immunogate.kernels.antibody import MODES, AntibodySettings
 from immunogate.runtime.chain import FaceChain, open_chain
-from immunogate.runtime.purify import Purified, Purifier
+from immunogate.runtime.purify import Purified, Purifier, kernels_for
 from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Floats
 
 FACES = 7
 RANDOM = ("sample", "select")
+
+
+def purifier_of(basis: Eigenbasis, settings: AntibodySettings, analyzer: Any = None) -> Purifier:
+    return Purifier(settings, kernels_for(basis, settings, threads=1), analyzer)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +160,7 @@ def test_an_analyzer_that_gives_no_probabilities_is_an_error(
 
     basis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
     analyzer = Damaged(tiny_bundle.read("analyzer.onnx"), "analyzer.onnx")
-    purifier = Purifier(basis, AntibodySettings(mode), analyzer, 1)
+    purifier = purifier_of(basis, AntibodySettings(mode), analyzer)
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         purifier.purify(faces[:2], purifier.key([0, 0], [1, 2]))
 
@@ -164,9 +168,9 @@ def test_an_analyzer_that_gives_no_probabilities_is_an_error(
 def test_a_mode_that_needs_an_analyzer_does_not_start_without(tiny_bundle: Bundle, faces: Floats) -> None:
     basis: Eigenbasis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
     with pytest.raises(ValueError, match="needs an analyzer"):
-        Purifier(basis, AntibodySettings("expected"))
+        purifier_of(basis, AntibodySettings("expected"))
     with pytest.raises(ValueError, match="no analyzer"):
-        Purifier(basis, AntibodySettings("fixed", top_k=3)).probabilities(faces)
+        purifier_of(basis, AntibodySettings("fixed", top_k=3)).probabilities(faces)
 
 
 def test_frame_numbers_wrap_instead_of_failing(chains: dict[str, FaceChain], faces: Floats) -> None:
@@ -204,7 +208,7 @@ def test_an_analyzer_of_spectra_purifies_as_defined(tiny_bundle: Bundle, faces: 
     basis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
     genes = basis.components
     analyzer = OnnxRunner(_spectral_analyzer(genes, genes + gated), "analyzer.onnx", 1)
-    purifier = Purifier(basis, AntibodySettings(mode, clones=8, keep=3, seed=4), analyzer, 1)
+    purifier = purifier_of(basis, AntibodySettings(mode, clones=8, keep=3, seed=4), analyzer)
     found = purifier.purify(faces, purifier.key([2] * FACES, list(range(FACES))))
     c = reference.project(faces, basis.mean, basis.basis)
     read = reference.analyzer_input(faces, reference.spectrum(faces, basis.mean, c))
@@ -224,7 +228,7 @@ def test_an_analyzer_of_spectra_purifies_as_defined(tiny_bundle: Bundle, faces: 
 def test_an_analyzer_of_spectra_is_not_asked_in_mode_fixed(tiny_bundle: Bundle, faces: Floats) -> None:
     basis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
     analyzer = OnnxRunner(_spectral_analyzer(basis.components, basis.components + 1), "analyzer.onnx", 1)
-    fixed = Purifier(basis, AntibodySettings("fixed", top_k=9), analyzer, 1)
+    fixed = purifier_of(basis, AntibodySettings("fixed", top_k=9), analyzer)
     found = fixed.purify(faces, fixed.key([0] * FACES, list(range(FACES))))
     assert found.antibodies.weights.shape == (FACES, 1, 9)
     with pytest.raises(ValueError, match="no analyzer"):
@@ -236,7 +240,7 @@ def test_probabilities_of_another_number_are_refused(tiny_bundle: Bundle, faces:
     basis = basis_from_bytes(tiny_bundle.read("basis.npz"), "basis.npz")
     for outputs in (basis.components - 1, basis.components + 2):
         analyzer = OnnxRunner(_spectral_analyzer(basis.components, outputs), "analyzer.onnx", 1)
-        purifier = Purifier(basis, AntibodySettings("expected"), analyzer, 1)
+        purifier = purifier_of(basis, AntibodySettings("expected"), analyzer)
         with pytest.raises(ValueError, match=rf"probabilities: expected shape .*, got \(7, {outputs}\)"):
             purifier.purify(faces, purifier.key([0] * FACES, list(range(FACES))))
         purifier.close()

@@ -83,7 +83,7 @@ def chain_with(bundle: Bundle, runners: dict[str, Any]) -> FaceChain:
     from immunogate.engines.store import network_files
     from immunogate.runtime.chain import FaceChain, antibody_settings
     from immunogate.runtime.detect import Detector
-    from immunogate.runtime.purify import Purifier
+    from immunogate.runtime.purify import Purifier, kernels_for
     from immunogate.runtime.recognise import Recogniser
     from immunogate.runtime.runners.onnx import OnnxRunner
 
@@ -91,8 +91,9 @@ def chain_with(bundle: Bundle, runners: dict[str, Any]) -> FaceChain:
     files = network_files(bundle).items()
     all_of_them = {name: runners.get(name) or OnnxRunner(bundle.read(file), file) for name, file in files}
     basis = basis_from_bytes(bundle.read(manifest.purifier.basis), manifest.purifier.basis)
+    settings = antibody_settings(manifest.purifier)
     return FaceChain(
         Detector(all_of_them["detector"]),
-        Purifier(basis, antibody_settings(manifest.purifier), all_of_them.get("analyzer")),
+        Purifier(settings, kernels_for(basis, settings), all_of_them.get("analyzer")),
         Recogniser(all_of_them["recogniser"], manifest.recogniser),
     )

@@ -57,19 +57,19 @@ def test_one_that_was_named_and_is_not_right_is_an_error(
     assert caught.value.mend
 
 
-def test_auto_prefers_rtx_then_cuda_then_the_cpu(fake_onnxruntime: Any, network: Network) -> None:
+def test_auto_prefers_engines_then_rtx_then_cuda_then_the_cpu(fake_onnxruntime: Any, network: Network) -> None:
     fake_onnxruntime.behaviours |= {rtx.NAME: "right", CUDA: "right"}
     assert open_runner(network, "auto").kind == "rtx"
     fake_onnxruntime.behaviours[rtx.NAME] = "scaled"
     runner = open_runner(network, "auto")
     assert runner.kind == "cuda"
-    ((passed, why),) = runner.passed_over
-    assert passed == "rtx"
+    (engines, _), (passed, why) = runner.passed_over
+    assert (engines, passed) == ("tensorrt", "rtx")
     assert "other numbers than the CPU" in why
     fake_onnxruntime.behaviours[CUDA] = "silent"
     runner = open_runner(network, "auto")
     assert runner.kind == "cpu"
-    assert [name for name, _ in runner.passed_over] == ["rtx", "cuda"]
+    assert [name for name, _ in runner.passed_over] == ["tensorrt", "rtx", "cuda"]
 
 
 def test_auto_never_takes_what_compiles_for_minutes(fake_onnxruntime: Any, network: Network) -> None:
@@ -113,7 +113,7 @@ def test_without_a_gpu_auto_is_the_cpu_bit_for_bit(tiny_bundle: Bundle) -> None:
             "detector.onnx": "cpu", "analyzer.onnx": "cpu", "recogniser.onnx": "cpu"}  # fmt: skip
         found, plain = (chain.recognise(crops, [1, 1], [1, 2]) for chain in (auto, cpu))
         np.testing.assert_array_equal(found.purified, plain.purified)
-        assert [name for name, _ in auto.runners[0].passed_over] == ["rtx", "cuda"]
+        assert [name for name, _ in auto.runners[0].passed_over] == ["tensorrt", "rtx", "cuda"]
         assert cpu.runners[0].passed_over == ()
 
 
