@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+ALIGNMENT = 16
+"""Bytes of which every array's address is a multiple: kernels read so many at once."""
+
 
 class View:
     """A part of a buffer's memory as an array of its own shape and dtype. Make it with `Buffer.view`.
@@ -79,6 +82,25 @@ class View:
             found[...] = host
         return found
 
+    def copy(self, source: View, stream: Stream) -> View:
+        """Copy another view of the same size on the device, in the stream's order; the view itself is returned.
+
+        Raises:
+            DeviceError: a buffer is closed, or the device does not see it.
+            ValueError: the sizes differ.
+        """
+        if source.nbytes != self.nbytes:
+            raise ValueError(f"buffer: expected {self.nbytes} bytes, got {source.nbytes}")
+        for buffer in (self.buffer, source.buffer):
+            buffer.check()
+            if not buffer.start:
+                raise DeviceError(f"the device does not see a {buffer.kind} buffer", "Use one of the device, or mapped")
+        stream.check()
+        stream.note(self.buffer, source.buffer)
+        if self.nbytes:
+            self.buffer.device.calls.copy(self.address, source.address, self.nbytes, stream.handle)
+        return self
+
     def zero(self, stream: Stream) -> View:
         """Set all bytes to 0 in the stream's order; the view itself is returned."""
         self.buffer.check()
@@ -133,7 +155,27 @@ class Buffer(Owned, View):
         if self.graphs:
             raise DeviceError("this buffer is used by a graph", "Close the graph first")
         self.octets = None
+        self._free()
+
+    def _free(self) -> None:
         self.device.calls.free(self.handle)
+
+
+class Foreign(Buffer):
+    """Memory of the device that another library holds, a tensor's for instance. Make it with `Device.foreign`.
+
+    Closing it gives nothing back but lets go of its owner.
+    """
+
+    def __init__(self, device: Device, address: int, shape: tuple[int, ...], dtype: npt.DTypeLike, owner: object) -> None:
+        if address <= 0 or address % ALIGNMENT:
+            raise ValueError(f"address: expected a multiple of {ALIGNMENT} above 0, got {address}")
+        Owned.__init__(self, device, "foreign buffer", owner)
+        View.__init__(self, self, shape, dtype)
+        self.kind, self.start, self.octets, self.graphs = "device", address, None, 0
+
+    def _free(self) -> None:
+        """Its owner does."""
 
 
 def bytes_of(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:

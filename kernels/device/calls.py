@@ -69,6 +69,12 @@ class Calls(Protocol):
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         """Set each byte."""
 
+    def copy(self, to: int, source: int, nbytes: int, stream: Any) -> None:
+        """Copy from one address of the device to another."""
+
+    def free_bytes(self) -> int:
+        """Memory of the device that nobody holds."""
+
     def new_stream(self) -> Any:
         """A stream that does not wait for the default one."""
 
@@ -106,6 +112,9 @@ class Calls(Protocol):
         self, function: Any, grid: Dimensions, block: Dimensions, shared: int, stream: Any, arguments: list[Argument]
     ) -> None:
         """Queue a kernel."""
+
+    def stream_address(self, stream: Any) -> int:
+        """The driver's own handle, for other libraries."""
 
     def begin_capture(self, stream: Any) -> None:
         """From here on the stream's work is noted down and not done."""

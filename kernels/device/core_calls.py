@@ -1,4 +1,5 @@
-"""The driver through cuda-core, with memory and copies through cuda-bindings, which cuda-core stands on."""
+"""The driver through cuda-core 1.0 or newer; memory and copies through cuda-bindings, which it stands on, graphs through
+ctypes: cuda-core's own have changed with its versions."""
 
 from __future__ import annotations
 
@@ -9,6 +10,10 @@ import numpy as np
 
 from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
 from immunogate.kernels.device.driver import DeviceError
+from immunogate.kernels.device.driver_calls import DriverCalls
+
+LEAST_VERSION = 1
+"""The first whose names are used here; before it they lay elsewhere, or were called otherwise."""
 
 
 class CoreCalls:
@@ -27,6 +32,8 @@ class CoreCalls:
         import cuda.core as core
         from cuda.bindings import driver
 
+        if int(core.__version__.split(".")[0]) < LEAST_VERSION:
+            raise ImportError(f"it is version {core.__version__}, and {LEAST_VERSION}.0 or newer is needed")
         self._core, self._driver = core, driver
         self._device = core.Device(index)
         self._device.set_current()  # retains the primary context
@@ -35,7 +42,7 @@ class CoreCalls:
         self.capability = (int(major), int(minor))
         self.integrated = bool(self._device.properties.integrated)
         self.processors = int(self._device.properties.multiprocessor_count)
-        self._builders: dict[Any, Any] = {}
+        self._own = DriverCalls()
 
     def allocate(self, kind: Kind, nbytes: int) -> Memory:
         if kind == "device":
@@ -58,6 +65,13 @@ class CoreCalls:
 
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         self._call("cuMemsetD8Async", address, octet, nbytes, stream.handle)
+
+    def copy(self, to: int, source: int, nbytes: int, stream: Any) -> None:
+        self._call("cuMemcpyDtoDAsync", to, source, nbytes, stream.handle)
+
+    def free_bytes(self) -> int:
+        found: tuple[int, int] = self._call("cuMemGetInfo", several=True)
+        return int(found[0])
 
     def new_stream(self) -> Any:
         return self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
@@ -84,7 +98,9 @@ class CoreCalls:
         event.close()
 
     def load(self, cubin: bytes) -> Any:
-        return self._core.ObjectCode.from_cubin(cubin)
+        code = self._core.ObjectCode.from_cubin(cubin)
+        _ = code.handle  # it would be loaded when its first kernel is asked for, which may be while a stream is captured
+        return code
 
     def function(self, module: Any, name: str) -> Any:
         return module.get_kernel(name)
@@ -98,34 +114,31 @@ class CoreCalls:
         config = self._core.LaunchConfig(grid=grid, block=block, shmem_size=shared)
         # A Python integer is a pointer to cuda-core, a NumPy scalar is passed by its type.
         values = [int(value) if kind == "pointer" else value for kind, value in arguments]
-        self._core.launch(self._builders.get(stream, stream), config, function, *values)
+        self._core.launch(stream, config, function, *values)
+
+    def stream_address(self, stream: Any) -> int:
+        return int(stream.handle)
 
     def begin_capture(self, stream: Any) -> None:
-        builder = stream.create_graph_builder()
-        builder.begin_building(mode="thread_local")
-        self._builders[stream] = builder
+        self._own.begin_capture(int(stream.handle))
 
     def end_capture(self, stream: Any) -> Any:
-        builder = self._builders.pop(stream)
-        try:
-            return builder.end_building().complete()
-        finally:
-            builder.close()
+        return self._own.end_capture(int(stream.handle))
 
     def drop_capture(self, stream: Any) -> None:
-        self._builders.pop(stream).close()
+        self._own.drop_capture(int(stream.handle))
 
     def launch_graph(self, graph: Any, stream: Any) -> None:
-        graph.launch(stream)
+        self._own.launch_graph(graph, int(stream.handle))
 
     def free_graph(self, graph: Any) -> None:
-        graph.close()
+        self._own.free_graph(graph)
 
     def close(self) -> None:
         """cuda-core keeps the primary context until the process ends."""
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _call(self, name: str, *arguments: Any, several: bool = False) -> Any:
         status, *found = getattr(self._driver, name)(*arguments)
         if int(status):
             raise DeviceError(f"{name} failed: {status.name}", "See CUresult in the CUDA driver's manual")
-        return found[0] if found else None
+        return found if several else found[0] if found else None

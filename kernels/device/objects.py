@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from immunogate.kernels.device.arguments import check_dimensions, checked_argument
-from immunogate.kernels.device.buffers import Array, Buffer, View
+from immunogate.kernels.device.buffers import Array, Buffer, Foreign, View
 from immunogate.kernels.device.calls import Argument, Calls, Dimensions, Kind
 from immunogate.kernels.device.driver import DeviceError
 from immunogate.kernels.device.owned import Owned
@@ -31,6 +31,12 @@ class Stream(Owned):
         super().__init__(device, "stream", device.calls.new_stream())
         self.noted: list[Buffer] | None = None
         """Buffers used since a capture began; None outside of one."""
+
+    @property
+    def address(self) -> int:
+        """The driver's own handle, by which other libraries queue work on this stream."""
+        self.check()
+        return self.device.calls.stream_address(self.handle)
 
     def synchronize(self) -> None:
         """Wait until all queued work is done.
@@ -197,6 +203,26 @@ class Device:
         """A new array, its content undefined."""
         self.check_thread()
         return Buffer(self, shape, dtype, kind)
+
+    def foreign(self, address: int, shape: tuple[int, ...], dtype: npt.DTypeLike, owner: object) -> Foreign:
+        """Memory that another library of this process holds on this device, as an array.
+
+        Args:
+            address: where it begins, as the device sees it; a multiple of 16.
+            shape: of the array.
+            dtype: of the array.
+            owner: what keeps the memory; it is held on to until the array is closed.
+
+        Raises:
+            ValueError: the address is none that kernels take.
+        """
+        self.check_thread()
+        return Foreign(self, address, shape, dtype, owner)
+
+    def free_bytes(self) -> int:
+        """Memory of the device that nobody holds, in bytes."""
+        self.check_thread()
+        return self.calls.free_bytes()
 
     def upload(self, values: Array, stream: Stream) -> Buffer:
         """A new array of the device with these values."""

@@ -59,8 +59,17 @@ class FakeCalls:
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         ctypes.memset(address, octet, nbytes)
 
+    def copy(self, to: int, source: int, nbytes: int, stream: Any) -> None:
+        ctypes.memmove(to, source, nbytes)
+
+    def free_bytes(self) -> int:
+        return 2**30 - sum(octets.nbytes for octets in self.memory.values())
+
     def new_stream(self) -> Any:
         return object()
+
+    def stream_address(self, stream: Any) -> int:
+        return id(stream)
 
     def wait_for_stream(self, stream: Any) -> None: ...
 
