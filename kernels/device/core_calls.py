@@ -1,4 +1,4 @@
-"""The driver through cuda-core 1.0 or newer; memory and copies through cuda-bindings, which it stands on, graphs through
+"""The driver through cuda-core 0.5 or newer; memory and copies through cuda-bindings, which it stands on, graphs through
 ctypes: cuda-core's own have changed with its versions."""
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ import numpy as np
 from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
 from immunogate.kernels.device.driver import DeviceError
 from immunogate.kernels.device.driver_calls import DriverCalls
-
-LEAST_VERSION = 1
-"""The first whose names are used here; before it they lay elsewhere, or were called otherwise."""
 
 
 class CoreCalls:
@@ -32,8 +29,8 @@ class CoreCalls:
         import cuda.core as core
         from cuda.bindings import driver
 
-        if int(core.__version__.split(".")[0]) < LEAST_VERSION:
-            raise ImportError(f"it is version {core.__version__}, and {LEAST_VERSION}.0 or newer is needed")
+        if not hasattr(core, "Device"):
+            raise ImportError(f"it is version {core.__version__}, and 0.5 or newer is needed")
         self._core, self._driver = core, driver
         self._device = core.Device(index)
         self._device.set_current()  # retains the primary context
@@ -42,6 +39,8 @@ class CoreCalls:
         self.capability = (int(major), int(minor))
         self.integrated = bool(self._device.properties.integrated)
         self.processors = int(self._device.properties.multiprocessor_count)
+        new = hasattr(core.EventOptions(), "timing_enabled")  # as it is called since 1.0
+        self._timed = core.EventOptions(**{"timing_enabled" if new else "enable_timing": True})
         self._own = DriverCalls()
 
     def allocate(self, kind: Kind, nbytes: int) -> Memory:
@@ -83,7 +82,7 @@ class CoreCalls:
         stream.close()
 
     def new_event(self) -> Any:
-        return self._device.create_event(options=self._core.EventOptions(timing_enabled=True))
+        return self._device.create_event(options=self._timed)
 
     def record(self, event: Any, stream: Any) -> None:
         stream.record(event)
