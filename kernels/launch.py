@@ -65,9 +65,9 @@ class CudaKernels:
 
     def _set_up(self, device: Device, basis: Floats, precision: str) -> None:
         self.device = device
-        self._queued = Queued(device)
-        self._closing.callback(self._queued.close)
-        self._queued.load("project", "select", "act")  # what is missing is said now and not at the first face
+        self.queued = Queued(device)
+        self._closing.callback(self.queued.close)
+        self.queued.load("project", "select", "act")  # what is missing is said now and not at the first face
         self.stream = device.stream()
         self._closing.callback(self.stream.close)
         self._work = Workspace(device, self.stream)
@@ -96,8 +96,8 @@ class CudaKernels:
         on_device = self._work.put("faces", faces)
         partial = self._work.empty("partial", (-(-self.basis.pixels // SLICE), batch, rows), np.float32)
         coefficients = self._work.empty("coefficients", (batch, rows), np.float32)
-        self._queued.project(self.stream, self.basis, on_device, partial)
-        self._queued.spectrum(self.stream, self.basis, partial, on_device, coefficients, None, 0)
+        self.queued.project(self.stream, self.basis, on_device, partial)
+        self.queued.spectrum(self.stream, self.basis, partial, on_device, coefficients, None, 0)
         return coefficients.get(self.stream)
 
     def spectrum(self, faces: Floats, coefficients: Floats) -> Floats:
@@ -112,7 +112,7 @@ class CudaKernels:
         if not batch:
             return np.empty((0, rows + 1), np.float32)
         inputs = self._work.empty("inputs", (batch, rows + 2), np.float32)
-        self._queued.spectrum(
+        self.queued.spectrum(
             self.stream, self.basis, self._work.put("partial", coefficients[None]), self._work.put("faces", faces),
             self._work.empty("coefficients", (batch, rows), np.float32), inputs, 0, scaled=False,
         )  # fmt: skip
@@ -154,13 +154,13 @@ class CudaKernels:
         lists = chosen_rows(weights, rows)
         pictures = weights.shape[0] * weights.shape[1]
         if lists is None or lists[1].sum() > -(-pictures // SHARED_READ) * rows:
-            self._queued.act_dense(
+            self.queued.act_dense(
                 self.stream, self.basis, coefficients, self._work.put("antibodies", weights), faces, out
             )
             return
         gates = self._work.put("gates", np.ascontiguousarray(weights[..., -1])) if faces is not None else None
         places = self._work.put("lists", lists[0]), self._work.put("counts", lists[1])
-        self._queued.act_chosen(self.stream, self.basis, coefficients, *places, gates, faces, out)
+        self.queued.act_chosen(self.stream, self.basis, coefficients, *places, gates, faces, out)
 
     def mutate(self, probabilities: Floats, clones: Indices, key: CloneKey) -> Masks:
         """Draw the clones with the given numbers, (B, K) to (B, K, W) uint32; see `reference.mutate`."""
@@ -172,7 +172,7 @@ class CudaKernels:
         limits, frames, faces = self._draws(probabilities, key)
         masks = self._work.empty("masks", (*clones.shape, words), np.uint32)
         numbers = self._work.put("clones", clones.astype(np.uint32))
-        self._queued.mutate(self.stream, limits, frames, faces, numbers, masks, key.seed, genes)
+        self.queued.mutate(self.stream, limits, frames, faces, numbers, masks, key.seed, genes)
         return masks.get(self.stream)
 
     def mutate_score(self, probabilities: Floats, weights: Indices, count: int, key: CloneKey) -> Indices:
@@ -220,7 +220,7 @@ class CudaKernels:
             counts=self._work.empty("counts", kept, np.int32),
             gates=self._work.empty("gates", kept, np.float32),
         )
-        self._queued.select_clones(self.stream, clones, key.seed, genes, genes)
+        self.queued.select_clones(self.stream, clones, key.seed, genes, genes)
         return clones
 
     def _draws(self, probabilities: Floats, key: CloneKey) -> tuple[View, View, View]:

@@ -26,7 +26,7 @@ MOST_CLONES = 4096
 MOST_GENES = 4096
 
 BAD_PROBABILITY, BAD_WEIGHT, BAD_EMBEDDING = 1, 2, 4
-"""Bits of a status word."""
+"""Bits of a face's status word: what was not a number, or not in its range. A face with any of them is denied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +173,11 @@ class Queued:
         views = [*_luma_and_chroma(pixels), crop_to_frame, shrinks, crops, faces]
         self._warp("warp_nv12", stream, views, (2 * rows // 3, width, width))
 
+    def crop_faces(self, stream: Stream, crops: View, faces: View) -> None:
+        """(B, side, side) uint8 to (B, side^2) float32 in [-1, 1]."""
+        count = crops.nbytes
+        self._launch("warp", "crop_faces", stream, (_ceil(count, 256), 1, 1), 256, [crops, faces, np.int32(count)])
+
     def project(self, stream: Stream, basis: DeviceBasis, faces: View, partial: View) -> None:
         """(B, D) to partial sums (slices, B, n), to be added by `spectrum`."""
         batch = faces.shape[0]
@@ -216,7 +221,7 @@ class Queued:
         pixels: int,
         terms: tuple[float, float, float],
     ) -> None:
-        """(B, genes) and (B, stride) to (B, padded) each; terms: residual, size, likelihood."""
+        """(B, genes) and (B, stride) to (B, padded) each; status: (B,); terms: residual, size, likelihood."""
         batch, genes = probabilities.shape
         padded = limits.shape[1]
         numbers = map(np.int32, (genes, padded, coefficients.shape[1], pixels))
@@ -245,11 +250,19 @@ class Queued:
         self._launch("select", "select_clones", stream, (groups, batch, 1), 256, arguments, shared=8 * padded)
 
     def take_likely(
-        self, stream: Stream, probabilities: View, masks: View, lists: View, counts: View, gates: View, rows: int
+        self,
+        stream: Stream,
+        probabilities: View,
+        masks: View,
+        lists: View,
+        counts: View,
+        gates: View,
+        status: View,
+        rows: int,
     ) -> None:
-        """Mode threshold: (B, genes) to masks, lists, counts and gates of one antibody a face."""
+        """Mode threshold: (B, genes) to masks, lists, counts and gates of one antibody a face; status: (B,)."""
         batch, genes = probabilities.shape
-        arguments = [probabilities, masks, lists, counts, gates, np.int32(genes), np.int32(rows)]
+        arguments = [probabilities, masks, lists, counts, gates, status, np.int32(genes), np.int32(rows)]
         self._launch("select", "take_likely", stream, (batch, 1, 1), 32, arguments)
 
     def act_chosen(
@@ -291,7 +304,7 @@ class Queued:
         self._launch("act", "recogniser_planes", stream, (_ceil(pixels, 256), count, 1), 256, arguments)
 
     def mean_embedding(self, stream: Stream, rows: View, embeddings: View, status: View) -> None:
-        """(B, R, E) to (B, E) of unit length."""
+        """(B, R, E) to (B, E) of unit length; status: (B,)."""
         batch, count, length = rows.shape
         arguments = [rows, embeddings, status, np.int32(count), np.int32(length)]
         self._launch("match", "mean_embedding", stream, (batch, 1, 1), 256, arguments, shared=4 * length)

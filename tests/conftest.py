@@ -5,6 +5,7 @@ Bundles are shared by the whole session: whoever wants to damage one copies it f
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_device import build_emulator
 
 from immunogate.basis import Eigenbasis, save_basis
 from immunogate.bundle import Bundle, open_bundle, write_manifest
@@ -53,6 +55,12 @@ def one_torch_thread() -> Callable[[], AbstractContextManager[None]]:
             torch.set_num_threads(before)
 
     return keep
+
+
+@pytest.fixture(scope="session")
+def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """All CUDA kernels, to be run on the host."""
+    return build_emulator(tmp_path_factory.mktemp("emulator"))
 
 
 @pytest.fixture(scope="session")

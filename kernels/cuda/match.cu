@@ -14,7 +14,7 @@ FUNCTION float length_of(float sum_of_squares) {
 }
 
 // block 256, grid (B), dynamic shared memory 4 * length bytes.
-// rows: (B, count, length), not zero; embeddings: (B, length) of unit length; status is or-ed into.
+// rows: (B, count, length), not zero; embeddings: (B, length) of unit length; status: (B,), or-ed into.
 extern "C" __global__ void __launch_bounds__(256)
 mean_embedding(const float *__restrict__ rows, float *__restrict__ embeddings, u32 *__restrict__ status, int count,
                int length) {
@@ -35,7 +35,7 @@ mean_embedding(const float *__restrict__ rows, float *__restrict__ embeddings, u
         squares = fused(total[i], total[i], squares);
     }
     squares = block_sum(squares, slots);
-    if (threadIdx.x == 0 && !(squares <= 2.0f)) atomicOr(status, STATUS_EMBEDDING);  // NaN and infinity fail this
+    if (threadIdx.x == 0 && !(squares <= 2.0f)) atomicOr(status + face, STATUS_EMBEDDING);  // NaN and infinity fail this
     for (int i = threadIdx.x; i < length; i += 256) embeddings[face * length + i] = over(total[i], length_of(squares));
 }
 

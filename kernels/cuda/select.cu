@@ -26,7 +26,7 @@ struct ChosenOfClone {
 
 // Limits and weights from probabilities and coefficients; the `padded - genes` last ones are 0 and never chosen.
 // block 128, grid (ceil(padded / 128), B), no dynamic shared memory. padded: genes rounded up to a multiple of 4.
-// probabilities: (B, genes); coefficients: (B, coefficient_stride); limits, weights: (B, padded); status is or-ed into.
+// probabilities: (B, genes); coefficients: (B, coefficient_stride); limits, weights: (B, padded); status: (B,), or-ed into.
 extern "C" __global__ void __launch_bounds__(128)
 gene_weights(const float *__restrict__ probabilities, const float *__restrict__ coefficients, u32 *__restrict__ limits,
              int *__restrict__ weights, u32 *__restrict__ status, int genes, int padded, int coefficient_stride,
@@ -43,9 +43,9 @@ gene_weights(const float *__restrict__ probabilities, const float *__restrict__ 
             const float c = coefficients[(s64)face * coefficient_stride + gene];
             weight = weight_of(p, c, Terms{residual, size, likelihood}, pixels, &is_number);
         } else {
-            atomicOr(status, STATUS_PROBABILITY);
+            atomicOr(status + face, STATUS_PROBABILITY);
         }
-        if (!is_number) atomicOr(status, STATUS_WEIGHT);
+        if (!is_number) atomicOr(status + face, STATUS_WEIGHT);
     }
     limits[(s64)face * padded + gene] = limit;
     weights[(s64)face * padded + gene] = weight;
@@ -151,11 +151,13 @@ struct ChosenAsLikely {
 };
 
 // Mode threshold: the genes whose probability is above one half. block 32, grid (B), no dynamic shared memory.
-// probabilities: (B, genes); masks: (B, ceil(genes / 32)); lists: (B, rows); counts, gates: (B,).
+// probabilities: (B, genes); masks: (B, ceil(genes / 32)); lists: (B, rows); counts, gates: (B,); status: (B,), or-ed into.
 extern "C" __global__ void __launch_bounds__(32)
 take_likely(const float *__restrict__ probabilities, u32 *__restrict__ masks, u16 *__restrict__ lists,
-            int *__restrict__ counts, float *__restrict__ gates, int genes, int rows) {
+            int *__restrict__ counts, float *__restrict__ gates, u32 *__restrict__ status, int genes, int rows) {
     const s64 face = blockIdx.x;
+    for (int gene = threadIdx.x; gene < genes; gene += 32)
+        if (!is_probability(probabilities[face * genes + gene])) atomicOr(status + face, STATUS_PROBABILITY);
     compact(ChosenAsLikely{probabilities + face * genes, genes}, genes, rows,
             Compacted{masks + face * ((genes + 31) / 32), lists + face * rows, counts + face, gates + face});
 }

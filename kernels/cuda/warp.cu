@@ -30,3 +30,11 @@ warp_nv12(const u8 *__restrict__ luma, const u8 *__restrict__ chroma, const floa
           int pitch, int side) {
     warp_pixel(Nv12Picture{luma, chroma, height, width, pitch}, crop_to_frame, shrinks, crops, faces, side);
 }
+
+// Crops as they came from elsewhere as faces in [-1, 1]: (count,) levels to (count,) pixels.
+// block 256, grid (ceil(count / 256)), no dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(256)
+crop_faces(const u8 *__restrict__ crops, float *__restrict__ faces, int count) {
+    const int pixel = blockIdx.x * 256 + threadIdx.x;
+    if (pixel < count) faces[pixel] = face_pixel(crops[pixel]);
+}

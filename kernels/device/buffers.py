@@ -65,6 +65,30 @@ class View:
             self.buffer.device.calls.to_device(self.address, octets, stream.handle)
         return self
 
+    def copy_from(self, source: View, stream: Stream) -> View:
+        """Queue a copy between memory of the device and pinned memory, either way; the view itself is returned.
+
+        Nobody waits, so it may be captured: the host's side is read or written when the stream comes to it.
+
+        Raises:
+            DeviceError: a buffer is closed, or not one of the two is pinned and the other the device's.
+            ValueError: another shape or dtype.
+        """
+        if source.shape != self.shape or source.dtype != self.dtype:
+            raise ValueError(f"buffer: expected {self.dtype} {self.shape}, got {source.dtype} {source.shape}")
+        for buffer in (self.buffer, source.buffer):
+            buffer.check()
+        stream.check()
+        stream.note(self.buffer, source.buffer)
+        calls, target, origin = self.buffer.device.calls, self.host, source.host
+        if self.buffer.kind == "device" and source.buffer.kind == "pinned" and origin is not None:
+            calls.to_device(self.address, origin.reshape(-1).view(np.uint8), stream.handle)
+        elif self.buffer.kind == "pinned" and source.buffer.kind == "device" and target is not None:
+            calls.to_host(target.reshape(-1).view(np.uint8), source.address, stream.handle)
+        else:
+            raise DeviceError(f"can not queue a copy from {source.buffer.kind} to {self.buffer.kind} memory")
+        return self
+
     def get(self, stream: Stream) -> Array:
         """A copy as an array, once all that the stream was given before is done.
 

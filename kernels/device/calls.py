@@ -78,6 +78,9 @@ class Calls(Protocol):
     def new_stream(self) -> Any:
         """A stream that does not wait for the default one."""
 
+    def stream_address(self, stream: Any) -> int:
+        """The driver's own handle, for libraries that queue work of theirs."""
+
     def wait_for_stream(self, stream: Any) -> None:
         """Until all its work is done."""
 
@@ -92,6 +95,9 @@ class Calls(Protocol):
 
     def wait_for_event(self, event: Any) -> None:
         """Until the point was reached."""
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        """Later work of the stream begins only when the point was reached; nobody waits here."""
 
     def milliseconds(self, start: Any, end: Any) -> float:
         """From one reached event to the other."""
@@ -112,9 +118,6 @@ class Calls(Protocol):
         self, function: Any, grid: Dimensions, block: Dimensions, shared: int, stream: Any, arguments: list[Argument]
     ) -> None:
         """Queue a kernel."""
-
-    def stream_address(self, stream: Any) -> int:
-        """The driver's own handle, for other libraries."""
 
     def begin_capture(self, stream: Any) -> None:
         """From here on the stream's work is noted down and not done."""

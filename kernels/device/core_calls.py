@@ -75,6 +75,9 @@ class CoreCalls:
     def new_stream(self) -> Any:
         return self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
 
+    def stream_address(self, stream: Any) -> int:
+        return int(stream.handle)
+
     def wait_for_stream(self, stream: Any) -> None:
         stream.sync()
 
@@ -89,6 +92,9 @@ class CoreCalls:
 
     def wait_for_event(self, event: Any) -> None:
         event.sync()
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        stream.wait(event)
 
     def milliseconds(self, start: Any, end: Any) -> float:
         return float(end - start)
@@ -114,9 +120,6 @@ class CoreCalls:
         # A Python integer is a pointer to cuda-core, a NumPy scalar is passed by its type.
         values = [int(value) if kind == "pointer" else value for kind, value in arguments]
         self._core.launch(stream, config, function, *values)
-
-    def stream_address(self, stream: Any) -> int:
-        return int(stream.handle)
 
     def begin_capture(self, stream: Any) -> None:
         self._own.begin_capture(int(stream.handle))

@@ -34,9 +34,15 @@ class Stream(Owned):
 
     @property
     def address(self) -> int:
-        """The driver's own handle, by which other libraries queue work on this stream."""
+        """The driver's own handle, for libraries that queue work of theirs."""
         self.check()
         return self.device.calls.stream_address(self.handle)
+
+    def wait_for(self, event: Event) -> None:
+        """Begin later work only when the event's point was reached; the calling thread goes on."""
+        self.check()
+        event.check()
+        self.device.calls.let_wait(self.handle, event.handle)
 
     def synchronize(self) -> None:
         """Wait until all queued work is done.
@@ -163,10 +169,12 @@ class Device:
     def __init__(self, calls: Calls, *, strict: bool = False) -> None:
         self.calls = calls
         self.name, self.capability, self.binding = calls.device_name, calls.capability, calls.binding
-        self.processors = calls.processors
+        self.processors, self.integrated = calls.processors, calls.integrated
         self._strict = strict
         self._owner = threading.current_thread()
         self._owned: dict[int, Owned] = {}
+        self.made: Counter[str] = Counter()
+        """How many objects of each sort were ever made: does not change while nothing is allocated."""
         self._open = True
 
     @property

@@ -25,6 +25,7 @@ class Owned:
         self.handle = handle
         self.is_open = True
         device._owned[id(self)] = self
+        device.made[label] += 1
 
     def check(self) -> None:
         """Raise `DeviceError` where it is closed or of another thread."""

@@ -70,6 +70,9 @@ class PyCudaCalls:
     def new_stream(self) -> Any:
         return self._driver.Stream(NON_BLOCKING)
 
+    def stream_address(self, stream: Any) -> int:
+        return int(stream.handle)
+
     def wait_for_stream(self, stream: Any) -> None:
         stream.synchronize()
 
@@ -84,6 +87,9 @@ class PyCudaCalls:
 
     def wait_for_event(self, event: Any) -> None:
         event.synchronize()
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        stream.wait_for_event(event)
 
     def milliseconds(self, start: Any, end: Any) -> float:
         return float(end.time_since(start))
@@ -106,9 +112,6 @@ class PyCudaCalls:
         function.prepare(["P" if kind == "pointer" else np.dtype(kind).char for kind, _ in arguments])
         values = [value for _, value in arguments]
         function.prepared_async_call(grid, block, stream, *values, shared_size=shared)
-
-    def stream_address(self, stream: Any) -> int:
-        return int(stream.handle)
 
     def begin_capture(self, stream: Any) -> None:
         self._own.begin_capture(stream.handle)

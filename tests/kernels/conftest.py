@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ import pytest
 from immunogate.kernels import clones, reference
 from immunogate.kernels.cpu import CpuKernels
 from immunogate.kernels.host import HostKernels, host_kernels
-from immunogate.kernels.host_build import HostBuildError, find_compiler, host_library
+from immunogate.kernels.host_build import HostBuildError, host_library
 from immunogate.kernels.reference import CloneKey
 
 Array = npt.NDArray[Any]
@@ -151,22 +149,6 @@ class Emulator:
         sizes = [(ctypes.c_uint * 3)(*(*extent, 1, 1)[:3]) for extent in (grid, block)]
         fault = self._library.run_kernel(name.encode(), *sizes, shared, pointers, len(held), int(self._backwards))
         assert fault is None, f"{name}: {fault.decode()}"
-
-
-@pytest.fixture(scope="session")
-def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """All kernels, compiled with g++."""
-    try:
-        compiler = find_compiler()
-    except HostBuildError as error:
-        pytest.skip(str(error))
-    here, path = Path(__file__).parent, tmp_path_factory.mktemp("emulator") / "kernels.so"
-    sources = here.parents[1] / "kernels" / "cuda"
-    flags = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
-    command = [compiler, *flags, f"-I{sources}", "-o", str(path), str(here / "cuda_on_host.cpp")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(path))
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["forwards", "backwards"])

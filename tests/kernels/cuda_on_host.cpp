@@ -17,6 +17,7 @@ static const struct {
     void (*run)(void **);
 } KERNELS[] = {
     KERNEL(letterbox_bgr), KERNEL(letterbox_nv12), KERNEL(warp_bgr), KERNEL(warp_nv12),
+    KERNEL(crop_faces),
     KERNEL(project_f32_1), KERNEL(project_f32_4), KERNEL(project_f32_8),
     KERNEL(project_f16_1), KERNEL(project_f16_4), KERNEL(project_f16_8),
     KERNEL(project_i8_1), KERNEL(project_i8_4), KERNEL(project_i8_8), KERNEL(spectrum),

@@ -8,6 +8,7 @@
 // about speed.
 #pragma once
 
+#include <csetjmp>
 #include <cstring>
 #include <ucontext.h>
 #include <utility>
@@ -36,8 +37,10 @@ struct alignas(16) float4 {
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 
 struct Fiber {
+    jmp_buf place;  // where it goes on; a context begins it, since switching contexts asks the kernel every time
     ucontext_t context;
     std::vector<char> stack;
+    bool begun;
     State state;
     dim3 index;
     int turn;
@@ -52,13 +55,13 @@ static unsigned char dynamic_shared[1 << 16] __align__(16);
 static size_t shared_bytes;  // that the launch asked for
 static std::vector<Fiber> fibers;
 static std::vector<Warp> warps;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static int current;
 static const char *fault;
 
 static void wait_as(State state) {
     fibers[current].state = state;
-    swapcontext(&fibers[current].context, &scheduler);
+    if (!_setjmp(fibers[current].place)) _longjmp(scheduler, 1);
 }
 
 static void __syncthreads() { wait_as(AT_BLOCK); }
@@ -94,9 +97,22 @@ static void (*body)(void **);
 static void **arguments;
 
 static void enter() {
-    body(arguments);
-    fibers[current].state = DONE;
-    swapcontext(&fibers[current].context, &scheduler);
+    for (;;) {  // a block after the other
+        body(arguments);
+        wait_as(DONE);
+    }
+}
+
+static void resume(Fiber &fiber) {
+    if (_setjmp(scheduler)) return;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_size = fiber.stack.size();
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, enter, 0);
+    setcontext(&fiber.context);
 }
 
 static bool all_are(size_t first, size_t end, State state, bool or_done) {
@@ -121,7 +137,7 @@ static void run_warp(size_t first, bool backwards) {
             current = (int)(first + (backwards ? 31 - lane : lane));
             if (fibers[current].state != READY) continue;
             threadIdx = fibers[current].index;
-            swapcontext(&scheduler, &fibers[current].context);
+            resume(fibers[current]);
         }
     } while (release(first, first + 32, AT_WARP, false) && !fault);
 }
@@ -129,15 +145,9 @@ static void run_warp(size_t first, bool backwards) {
 static void run_block(bool backwards) {
     const size_t count = fibers.size();
     memset(dynamic_shared, 0xA5, sizeof dynamic_shared);
-    for (size_t i = 0; i < count; ++i) {
-        Fiber &fiber = fibers[i];
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = fiber.stack.size();
-        fiber.context.uc_link = nullptr;
+    for (Fiber &fiber : fibers) {
         fiber.state = READY;
         fiber.turn = 0;
-        makecontext(&fiber.context, enter, 0);
     }
     do {  // a warp runs as far ahead of the others as it may
         for (size_t warp = 0; warp < count; warp += 32)
@@ -184,5 +194,6 @@ static const char *run_grid(void (*kernel)(void **), dim3 grid, dim3 block, size
         blockIdx = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
         run_block(backwards);
     }
+    if (fault) fibers.clear();  // some stand in the middle of a kernel
     return fault;
 }

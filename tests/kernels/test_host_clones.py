@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from immunogate.kernels import reference
 from immunogate.kernels.antibody import AntibodySettings, make_antibodies
 from immunogate.kernels.host import HostKernels
+from immunogate.kernels.queued import BAD_PROBABILITY, BAD_WEIGHT
 from immunogate.kernels.reference import WEIGHT_LIMIT, CloneKey, ScoreTerms, gene_weights, thresholds, unpack
 
 MakeKey = Callable[..., CloneKey]
@@ -162,11 +163,17 @@ def test_the_take_likely_kernel_is_mode_threshold(emulator: Any, drawn: Any, gat
     rows = genes - 1 if gated and genes > 1 else genes
     masks, lists = np.empty((batch, -(-genes // 32)), np.uint32), np.empty((batch, rows), np.uint16)
     counts, gates = np.empty(batch, np.int32), np.empty(batch, np.float32)
-    emulator.launch("take_likely", (batch,), (32,), probabilities, masks, lists, counts, gates, genes, rows)
+    status = np.zeros(batch, np.uint32)
+    given = probabilities, masks, lists, counts, gates, status, genes, rows
+    emulator.launch("take_likely", (batch,), (32,), *given)
+    assert not status.any()
     assert np.array_equal(unpack(masks, genes), probabilities > 0.5)
     for face in range(batch):
         gate = bool(probabilities[face, rows] > 0.5) if rows < genes else False
         assert np.array_equal(lists[face, : counts[face]], np.flatnonzero((probabilities[face, :rows] > 0.5) != gate))
+    probabilities[-1, -1] = np.nan
+    emulator.launch("take_likely", (batch,), (32,), *given)
+    assert status.tolist() == [0] * (batch - 1) + [BAD_PROBABILITY]
 
 
 terms = st.builds(ScoreTerms, st.floats(-2, 2), st.floats(-1, 1), st.floats(-1, 1))
@@ -197,17 +204,17 @@ def test_the_gene_weights_kernel_is_the_host_build(emulator: Any, host: HostKern
     probabilities = random.random((2, 301), dtype=np.float32)
     probabilities[:, :2] = 0, 1
     spectrum = random.normal(0, 40, (2, 302)).astype(np.float32)  # as `inputs` of a gated network: one number more
-    limits, weights, status = np.empty((2, 304), np.uint32), np.empty((2, 304), np.int32), np.zeros(1, np.uint32)
+    limits, weights, status = np.empty((2, 304), np.uint32), np.empty((2, 304), np.int32), np.zeros(2, np.uint32)
     doubles = [ctypes.c_double(value) for value in (1.0, 3e-3, 1e-2)]
     launch = ("gene_weights", (3, 2), (128,))
     emulator.launch(*launch, probabilities, spectrum, limits, weights, status, 301, 304, 302, PIXELS, *doubles)
     assert np.array_equal(limits, padded(thresholds(probabilities), 304))
     assert np.array_equal(weights[:, :301], host.gene_weights(probabilities, spectrum[:, :301], ScoreTerms(), PIXELS))
     assert not weights[:, 301:].any()
-    assert status[0] == 0
+    assert not status.any()
     probabilities[1, 7], spectrum[0, 3] = np.nan, np.nan
     emulator.launch(*launch, probabilities, spectrum, limits, weights, status, 301, 304, 302, PIXELS, *doubles)
-    assert status[0] == 3
+    assert status.tolist() == [BAD_WEIGHT, BAD_PROBABILITY]  # each face has its own
 
 
 def test_what_can_not_be_scored_is_refused(host: HostKernels, make_key: MakeKey) -> None:

@@ -126,3 +126,12 @@ def test_a_matrix_that_is_not_finite_gives_black(emulator: Any) -> None:
     emulator.launch("warp_bgr", (1, 1, 2), (32, 8), *given)
     assert not crops[0].any()
     assert not crops[1, :, 1:].any()
+
+
+def test_crops_become_faces(emulator: Any) -> None:
+    """Every level, in a number of pixels that ends inside a block."""
+    crops = np.resize(np.arange(256, dtype=np.uint8), (3, 9, 11))
+    faces = np.full(crops.size + 1, np.nan, np.float32)
+    emulator.launch("crop_faces", (-(-crops.size // 256),), (256,), crops, faces, crops.size)
+    assert np.array_equal(faces[:-1].reshape(3, -1), faces_from_pixels(crops))
+    assert np.isnan(faces[-1])

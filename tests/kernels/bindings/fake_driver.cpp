@@ -2,7 +2,8 @@
 // the host, thread by thread (cuda_on_host.h). Device memory is host memory, streams do their work at once.
 //
 // It is stricter than a driver where code should not lean on a driver's patience: no call works without a current
-// context, a context that was given back can not be popped, nothing is allocated or copied while a stream is captured.
+// context, a context that was given back can not be popped, nothing is allocated, and no pageable memory copied, while a
+// stream is captured.
 // It says nothing about what a GPU does or how fast.
 #include <dlfcn.h>
 
@@ -161,12 +162,12 @@ static CUresult do_or_note(Stream *stream, std::function<CUresult()> work) {
     return work();
 }
 EXPORT cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, Stream *stream) {
-    NOT_IN_CAPTURE;
+    if (any_capture && !inside((Pointer)from, bytes)) return told("pageable memory is copied in a capture", CAPTURE_UNSUPPORTED);
     if (!inside(to, bytes)) return told("a copy leaves the device's memory", INVALID_VALUE);
     return do_or_note(stream, [=] { memcpy((void *)to, from, bytes); return OK; });
 }
 EXPORT cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, Stream *stream) {
-    NOT_IN_CAPTURE;
+    if (any_capture && !inside((Pointer)to, bytes)) return told("pageable memory is copied in a capture", CAPTURE_UNSUPPORTED);
     if (!inside(from, bytes)) return told("a copy leaves the device's memory", INVALID_VALUE);
     return do_or_note(stream, [=] { memcpy(to, (void *)from, bytes); return OK; });
 }
@@ -192,6 +193,7 @@ EXPORT cuStreamCreateWithPriority(Stream **stream, unsigned flags, int) { return
 EXPORT cuStreamDestroy_v2(Stream *stream) { NEEDS_CONTEXT; delete stream; --open_things; return OK; }
 EXPORT cuStreamSynchronize(Stream *stream) { NEEDS_CONTEXT; return stream->capturing ? CAPTURE_UNSUPPORTED : OK; }
 EXPORT cuStreamQuery(Stream *) { NEEDS_CONTEXT; return OK; }
+EXPORT cuStreamWaitEvent(Stream *, Event *, unsigned) { NEEDS_CONTEXT; return OK; }
 EXPORT cuStreamGetCtx(Stream *, void **context) { *context = &the_context; return OK; }
 EXPORT cuStreamGetFlags(Stream *, unsigned *flags) { *flags = 1; return OK; }
 EXPORT cuStreamGetPriority(Stream *, int *priority) { *priority = 0; return OK; }

@@ -1,8 +1,7 @@
-"""A fake driver, so that launches can be tested where there is no GPU.
+"""A fake driver (see ``tests/fakes/fake_device.py``) whose kernels are the definition, so that launches can be tested.
 
-It is no model of a GPU. It finds every kernel's signature in the real source, takes a launch apart by it (so an
-argument too many, of another type or in another place is found), checks grid and block, and then does the kernel's work
-with `immunogate.kernels.reference` on host memory. What a real device does is for the tests in tests/gpu to show.
+It checks each launch's grid and block and then does the kernel's work with `immunogate.kernels.reference` on host
+memory. What a real device does is for the tests in tests/gpu to show.
 """
 
 from __future__ import annotations
@@ -11,163 +10,28 @@ import ctypes
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fake_device import EmulatedCalls, FakeCalls, name_as_code
 
 from immunogate.kernels import compile as compiling
 from immunogate.kernels import reference
 from immunogate.kernels.device import Device, binding_versions, open_device, probe
-from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
+from immunogate.kernels.device.calls import Dimensions
 
 Array = npt.NDArray[Any]
 ELEMENTS = {"f32": np.float32, "f16": np.float16, "i8": np.int8}
-KINDS = {"int": "int32", "u32": "uint32", "u64": "uint64", "s64": "int64", "float": "float32", "double": "float64"}
 
 
-class FakeCalls:
-    """The host's memory as a device's. ``launches`` counts, ``noted`` is a graph in the making."""
+class DefinitionCalls(FakeCalls):
+    """The fake driver whose kernels do their work by the definition."""
 
-    binding, device_name, capability, integrated, processors = "fake", "Fake device", (9, 0), False, 4
-
-    def __init__(self) -> None:
-        self.memory: dict[int, Array] = {}
-        self.launches: list[str] = []
-        self.noted: list[Callable[[], None]] | None = None
-        self.is_closed = False
-
-    def allocate(self, kind: Kind, nbytes: int) -> Memory:
-        octets = np.full(nbytes + 16, 0xA5, np.uint8)
-        octets = octets[-octets.ctypes.data % 16 :][:nbytes]  # whoever reads what was never written sees rubbish
-        self.memory[octets.ctypes.data] = octets
-        return Memory(0 if kind == "pinned" else octets.ctypes.data, None if kind == "device" else octets, octets)
-
-    def free(self, memory: Memory) -> None:
-        del self.memory[memory.handle.ctypes.data]
-
-    def to_device(self, address: int, source: Octets, stream: Any) -> None:
-        ctypes.memmove(address, source.ctypes.data, source.nbytes)
-
-    def to_host(self, target: Octets, address: int, stream: Any) -> None:
-        ctypes.memmove(target.ctypes.data, address, target.nbytes)
-
-    def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
-        ctypes.memset(address, octet, nbytes)
-
-    def copy(self, to: int, source: int, nbytes: int, stream: Any) -> None:
-        ctypes.memmove(to, source, nbytes)
-
-    def free_bytes(self) -> int:
-        return 2**30 - sum(octets.nbytes for octets in self.memory.values())
-
-    def new_stream(self) -> Any:
-        return object()
-
-    def stream_address(self, stream: Any) -> int:
-        return id(stream)
-
-    def wait_for_stream(self, stream: Any) -> None: ...
-
-    def free_stream(self, stream: Any) -> None: ...
-
-    def new_event(self) -> Any:
-        return []
-
-    def record(self, event: Any, stream: Any) -> None:
-        event[:] = [len(self.launches)]
-
-    def wait_for_event(self, event: Any) -> None: ...
-
-    def milliseconds(self, start: Any, end: Any) -> float:
-        return float(end[0] - start[0])
-
-    def free_event(self, event: Any) -> None: ...
-
-    def load(self, cubin: bytes) -> Any:
-        return cubin.decode()
-
-    def function(self, module: Any, name: str) -> Any:
-        return name, signatures(module)[name]
-
-    def unload(self, module: Any) -> None: ...
-
-    def launch(
-        self, function: Any, grid: Dimensions, block: Dimensions, shared: int, stream: Any, arguments: list[Argument]
-    ) -> None:
-        name, parameters = function
-        assert [kind for kind, _ in arguments] == [kind for kind, _ in parameters], name
-        named = {parameter: value for (_, parameter), (_, value) in zip(parameters, arguments, strict=True)}
-
-        def work() -> None:
-            self.launches.append(name)
-            FAKES[re.sub(r"_(f32|f16|i8)(_\d)?$", "", name)](name, grid, block, shared, **named)
-
-        if self.noted is None:
-            work()
-        else:
-            self.noted.append(work)
-
-    def begin_capture(self, stream: Any) -> None:
-        self.noted = []
-
-    def end_capture(self, stream: Any) -> Any:
-        noted, self.noted = self.noted, None
-        return noted
-
-    def drop_capture(self, stream: Any) -> None:
-        self.noted = None
-
-    def launch_graph(self, graph: Any, stream: Any) -> None:
-        for work in graph:
-            work()
-
-    def free_graph(self, graph: Any) -> None: ...
-
-    def close(self) -> None:
-        assert not self.memory
-        self.is_closed = True
-
-
-class EmulatedCalls(FakeCalls):
-    """The same memory; launches run the real kernels, thread by thread, on the host (see cuda_on_host.h)."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        super().__init__()
-        self._run = library.run_kernel
-        self._run.restype = ctypes.c_char_p
-
-    def launch(
-        self, function: Any, grid: Dimensions, block: Dimensions, shared: int, stream: Any, arguments: list[Argument]
-    ) -> None:
-        name, parameters = function
-        assert [kind for kind, _ in arguments] == [kind for kind, _ in parameters], name
-        held = [np.array(value, np.uint64 if kind == "pointer" else kind) for kind, value in arguments]
-        pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
-        sizes = [(ctypes.c_uint * 3)(*extent) for extent in (grid, block)]
-        fault = self._run(name.encode(), *sizes, shared, pointers, len(held), 0)
-        assert fault is None, f"{name}: {fault.decode()}"
-        self.launches.append(name)
-
-
-@cache
-def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
-    """Kind and name of each parameter of the kernels in a file, macros written out."""
-    command = ["g++", "-E", "-P", "-x", "c++", f"{compiling.SOURCES / file}.cu"]
-    text = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    found = {}
-    for name, parameters in re.findall(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(([^)]*)\)', text):
-        found[name] = [_parameter(words) for words in parameters.split(",")]
-    return found
-
-
-def _parameter(words: str) -> tuple[str, str]:
-    name = re.findall(r"\w+", words)[-1]
-    return ("pointer" if "*" in words else KINDS[words.split()[0]]), name
+    def run(self, name: str, grid: Dimensions, block: Dimensions, shared: int, values: list[tuple[str, Any]]) -> None:
+        FAKES[re.sub(r"_(f32|f16|i8)(_\d)?$", "", name)](name, grid, block, shared, **dict(values))
 
 
 def at(address: int, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -302,19 +166,15 @@ FAKES: dict[str, Callable[..., None]] = {
 def no_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel file's machine code is its own name."""
 
-    def name_as_code(name: str, architecture: str) -> compiling.Compiled:
-        assert architecture == "sm_90"
-        return compiling.Compiled(name.encode(), "fake", "")
-
     if shutil.which("g++") is None:
         pytest.skip("g++ is needed to read the kernels' signatures")
     monkeypatch.setattr(compiling, "cubin_for", name_as_code)
 
 
 @pytest.fixture
-def fake_calls(no_code: None) -> FakeCalls:
+def fake_calls(no_code: None) -> DefinitionCalls:
     """The fake driver."""
-    return FakeCalls()
+    return DefinitionCalls()
 
 
 @pytest.fixture
@@ -328,7 +188,7 @@ def fake_device(fake_calls: FakeCalls) -> Iterator[Device]:
 def any_device(request: pytest.FixtureRequest, no_code: None) -> Iterator[Device]:
     """A strict device whose launches are done by the definition, and one whose launches run the real kernels."""
     real = request.param == "kernels"
-    calls = EmulatedCalls(request.getfixturevalue("emulator_library")) if real else FakeCalls()
+    calls = EmulatedCalls(request.getfixturevalue("emulator_library")) if real else DefinitionCalls()
     with Device(calls, strict=True) as device:
         yield device
 

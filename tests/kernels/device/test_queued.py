@@ -93,21 +93,28 @@ def test_warp(bench: Bench, kind: str) -> None:
     assert np.array_equal(faces.get(bench.stream), faces_from_pixels(found))
 
 
+def test_crop_faces(bench: Bench) -> None:
+    crops = np.random.default_rng(4).integers(0, 256, (2, 14, 14), np.uint8)
+    faces = bench.empty((2, 196), np.float32)
+    bench.queued.crop_faces(bench.stream, bench.put(crops), faces)
+    assert np.array_equal(faces.get(bench.stream), faces_from_pixels(crops))
+
+
 def test_gene_weights(bench: Bench) -> None:
     draw = np.random.default_rng(5)
     p, c = draw.random((3, 131)).astype(np.float32), draw.normal(0, 9, (3, 133)).astype(np.float32)
     terms = ScoreTerms()
     limits, weights = bench.empty((3, 132), np.uint32), bench.empty((3, 132), np.int32)
-    status = bench.put(np.zeros(1, np.uint32))
+    status = bench.put(np.zeros(3, np.uint32))
     numbers = terms.residual, terms.size, terms.likelihood
     bench.queued.gene_weights(bench.stream, bench.put(p), bench.put(c), limits, weights, status, 12544, numbers)
     assert np.array_equal(limits.get(bench.stream), np.pad(reference.thresholds(p), ((0, 0), (0, 1))))
     want = reference.gene_weights(p, c[:, :131], terms, 12544)
     assert np.array_equal(weights.get(bench.stream), np.pad(want, ((0, 0), (0, 1))))
-    assert status.get(bench.stream)[0] == 0
+    assert not status.get(bench.stream).any()
     p[1, 7] = np.nan
     bench.queued.gene_weights(bench.stream, bench.put(p), bench.put(c), limits, weights, status, 12544, numbers)
-    assert status.get(bench.stream)[0] == BAD_PROBABILITY
+    assert status.get(bench.stream).tolist() == [0, BAD_PROBABILITY, 0]
 
 
 def test_take_likely(bench: Bench) -> None:
@@ -115,12 +122,17 @@ def test_take_likely(bench: Bench) -> None:
     p[0, 3] = 0.5
     masks, lists = bench.empty((4, 3), np.uint32), bench.empty((4, 70), np.uint16)
     counts, gates = bench.empty((4,), np.int32), bench.empty((4,), np.float32)
-    bench.queued.take_likely(bench.stream, bench.put(p), masks, lists, counts, gates, 70)
+    status = bench.put(np.zeros(4, np.uint32))
+    bench.queued.take_likely(bench.stream, bench.put(p), masks, lists, counts, gates, status, 70)
+    assert not status.get(bench.stream).any()
     chosen = p > 0.5
     assert np.array_equal(masks.get(bench.stream), reference.pack(chosen))
     assert np.array_equal(gates.get(bench.stream), chosen[:, 70])
     for row, count, mask in zip(lists.get(bench.stream), counts.get(bench.stream), chosen, strict=True):
         assert np.array_equal(row[:count], np.flatnonzero(mask[:70] != mask[70]))
+    p[2, 70] = 1.5
+    bench.queued.take_likely(bench.stream, bench.put(p), masks, lists, counts, gates, status, 70)
+    assert status.get(bench.stream).tolist() == [0, 0, BAD_PROBABILITY, 0]
 
 
 def test_recogniser_planes(bench: Bench) -> None:
@@ -139,7 +151,7 @@ def test_mean_embedding_and_match(bench: Bench) -> None:
     draw = np.random.default_rng(8)
     rows = draw.normal(size=(3, 4, 96)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
-    embeddings, status = bench.empty((3, 96), np.float32), bench.put(np.zeros(1, np.uint32))
+    embeddings, status = bench.empty((3, 96), np.float32), bench.put(np.zeros(3, np.uint32))
     bench.queued.mean_embedding(bench.stream, bench.put(rows), embeddings, status)
     want = mean_embedding(rows)
     np.testing.assert_allclose(embeddings.get(bench.stream), want, atol=1e-6)
@@ -163,4 +175,4 @@ def test_mean_embedding_and_match(bench: Bench) -> None:
 
     rows[1, 2, 5] = np.inf
     bench.queued.mean_embedding(bench.stream, bench.put(rows), embeddings, status)
-    assert status.get(bench.stream)[0] == BAD_EMBEDDING
+    assert status.get(bench.stream).tolist() == [0, BAD_EMBEDDING, 0]
