@@ -5,6 +5,7 @@ The gate, enrolment, calibration and verification all use this one chain, so tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -20,11 +21,15 @@ from immunogate.manifest import DETECTOR_OUTPUTS, PurifierEntry
 from immunogate.runtime.align import Quality, align, quality, thumbnail
 from immunogate.runtime.clock import StageClock
 from immunogate.runtime.detect import Detector
+from immunogate.runtime.gallery import Templates
+from immunogate.runtime.gpu.answers import Answers
+from immunogate.runtime.gpu.face_path import FacePath
+from immunogate.runtime.gpu.wiring import face_path_for
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser, mean_embedding
 from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.runtime.upright import upright
-from immunogate.structs import CROP_SIZE, Antibodies, Floats, Pixels
+from immunogate.structs import CROP_SIZE, Antibodies, Floats, Match, Pixels
 
 LONGEST_SIDE = 640
 """Default side in pixels to which the detector shrinks larger frames."""
@@ -45,21 +50,38 @@ class Recognised:
             length.
         faces: (B, m, D) the purified faces.
         antibodies: what purified them.
+        faults: why a face has to be denied, None where nothing is wrong; empty where a fault of one is raised for all.
+            The embeddings of such a face are NaN.
+        known: whom the faces were matched with already; None where they were not.
+        matches: the answers, where they were.
     """
 
     raw: Floats
     purified: Floats
     faces: Floats
     antibodies: Antibodies
+    faults: Sequence[str | None] = ()
+    known: Templates | None = None
+    matches: Sequence[Match] = ()
 
 
 class FaceChain:
     """Detector, purifier and recogniser of one bundle. Build it with `open_chain`; close it when done."""
 
-    def __init__(self, detector: Detector, purifier: Purifier, recogniser: Recogniser) -> None:
+    def __init__(
+        self, detector: Detector, purifier: Purifier, recogniser: Recogniser, path: FacePath | None = None
+    ) -> None:
         self.detector = detector
         self.purifier = purifier
         self.recogniser = recogniser
+        self._path = path
+        self._known: Templates | None = None
+
+    def know(self, templates: Templates) -> None:
+        """Match faces with these people where they are recognised, if that is on a GPU; else nothing happens."""
+        if self._path is not None and templates is not self._known:
+            self._path.know(templates)
+            self._known = templates
 
     def glance(self, pixels: Pixels, landmarks: Floats) -> Floats:
         """What one face looks like at a glance, see `immunogate.runtime.align.thumbnail`.
@@ -91,6 +113,9 @@ class FaceChain:
             clock: where the time of the two stages is counted.
         """
         clock = clock or StageClock()
+        if self._path is not None:
+            with clock.stage("recognise"):
+                return self._on_device(self._path.recognise(crops, frames, numbers))
         faces = faces_from_pixels(crops)
         with clock.stage("purify"):
             purified = self.purifier.purify(faces, self.purifier.key(frames, numbers))
@@ -101,8 +126,15 @@ class FaceChain:
         clean = mean_embedding(both[batch:].reshape(batch, kept * views.shape[1], -1))
         return Recognised(both[:batch], clean, purified.faces, purified.antibodies)
 
+    def _on_device(self, found: Answers) -> Recognised:
+        antibodies = found.antibodies(self.purifier.settings)
+        pictures = np.asarray(found.pictures, np.float32)
+        return Recognised(found.raw, found.purified, pictures, antibodies, found.faults, self._known, found.matches)
+
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers, and give a GPU's memory back."""
+        if self._path is not None:
+            self._path.close()
         self.purifier.close()
 
     def __enter__(self) -> FaceChain:
@@ -132,7 +164,8 @@ def open_chain(
         threads: threads of each stage.
         longest_side: side in pixels to which the detector shrinks larger frames.
         backend: where purification is done: cpu, cuda or auto. Masks and winners do not depend on it, pixels by
-            rounding alone. A chain on a GPU has to be used by the thread that opened it.
+            rounding alone. A chain on a GPU has to be used by the thread that opened it. Where the networks can run on
+            that GPU's memory too, faces do not leave it.
 
     Raises:
         BundleError: a file is missing, tampered with or not what it should be.
@@ -164,11 +197,9 @@ def open_chain(
     recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
     detector = OnnxRunner(bundle.read(manifest.detector.file), manifest.detector.file, threads)
     detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
-    return FaceChain(
-        Detector(detector, longest_side),
-        Purifier(basis, settings, analyzer, threads, backend),
-        Recogniser(recogniser, entry),
-    )
+    purifier = Purifier(basis, settings, analyzer, threads, backend)
+    path = face_path_for(purifier, analyzer, recogniser, entry)
+    return FaceChain(Detector(detector, longest_side), purifier, Recogniser(recogniser, entry), path)
 
 
 def _check_range(name: str, value: int | None, low: int, high: int) -> None:

@@ -91,6 +91,7 @@ class Gate:
         limits: TrackLimits | None = None,
     ) -> None:
         self._chain = chain
+        chain.know(templates)
         self._templates = templates
         self._policy = policy
         self._bundle = bundle_sha256
@@ -159,10 +160,15 @@ class Gate:
         found = self._chain.recognise(crops, [frame.index] * len(looks), numbers, clock)
         with clock.stage("match"):
             for row, look in enumerate(looks):
-                self._match(look, found, row)
+                fault = found.faults[row] if found.faults else None
+                if fault is None:
+                    self._match(look, found, row)
+                else:
+                    _deny(look, Reason.ERROR, fault)
 
     def _match(self, look: Look, found: Recognised, row: int) -> None:
-        look.found = match(self._templates, found.purified[row])
+        is_matched = found.known is self._templates
+        look.found = found.matches[row] if is_matched else match(self._templates, found.purified[row])
         look.raw_similarity = similarity_to(self._templates, look.found.person, found.raw[row])
         look.score = attack_score(found.raw[row], found.purified[row])
         look.purified = found.faces[row, 0]

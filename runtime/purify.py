@@ -57,7 +57,8 @@ class Purifier:
         self._analyzer = analyzer if settings.needs_probabilities else None
         # In mode fixed the eigenfaces behind top_k never act: a copy of the others lets the rest be freed.
         rows = basis.basis[: settings.top_k].copy() if settings.mode == "fixed" else basis.basis
-        self._kernels = open_kernels(backend, basis.mean, rows, threads)
+        self.kernels = open_kernels(backend, basis.mean, rows, threads)
+        """Products and draws, where the backend says."""
         if settings.is_random:
             cpu_drawer()  # where it has to be compiled first, now: a decision that waits for it would be stale
 
@@ -68,13 +69,13 @@ class Purifier:
             faces: (B, D) float32 in [-1, 1].
             key: seed, frame and face numbers, for the modes that draw; the result depends on nothing else.
         """
-        coefficients = self._kernels.project(faces)
+        coefficients = self.kernels.project(faces)
         probabilities = self._probabilities(faces, coefficients) if self._analyzer else None
         genes = coefficients
         if probabilities is not None and probabilities.shape[1] == coefficients.shape[1] + 1:  # gated
-            genes = self._kernels.spectrum(faces, coefficients)
-        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS, self._kernels)
-        return Purified(self._kernels.act(coefficients, antibodies.weights, faces), antibodies)
+            genes = self.kernels.spectrum(faces, coefficients)
+        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS, self.kernels)
+        return Purified(self.kernels.act(coefficients, antibodies.weights, faces), antibodies)
 
     def probabilities(self, faces: Floats) -> Floats:
         """(B, n) float32 from the analyzer; (B, n + 1) from one that also judges the remainder.
@@ -82,13 +83,13 @@ class Purifier:
         Raises:
             ValueError: there is no analyzer.
         """
-        return self._probabilities(faces, self._kernels.project(faces))
+        return self._probabilities(faces, self.kernels.project(faces))
 
     def _probabilities(self, faces: Floats, coefficients: Floats) -> Floats:
         if self._analyzer is None:
             raise ValueError("this purifier has no analyzer")
         if self._analyzer.input_name == "spectrum":
-            inputs = analyzer_input(faces, self._kernels.spectrum(faces, coefficients))
+            inputs = analyzer_input(faces, self.kernels.spectrum(faces, coefficients))
         else:
             inputs = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
         return np.asarray(self._analyzer.run(inputs)["probabilities"], np.float32)
@@ -96,7 +97,7 @@ class Purifier:
     @property
     def mean(self) -> Floats:
         """(D,) float32, the mean face in [-1, 1]."""
-        return self._kernels.mean
+        return self.kernels.mean
 
     def key(self, frames: list[int], faces: list[int]) -> CloneKey:
         """The clone key of faces with these frame and track numbers."""
@@ -105,4 +106,4 @@ class Purifier:
 
     def close(self) -> None:
         """Stop the workers."""
-        self._kernels.close()
+        self.kernels.close()

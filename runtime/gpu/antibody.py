@@ -11,10 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from immunogate.errors import UsageError
 from immunogate.kernels.antibody import AntibodySettings
 from immunogate.kernels.device import Stream, View
-from immunogate.kernels.queued import MOST_KEPT, Clones, DeviceBasis, Pictures, Queued
+from immunogate.kernels.queued import Clones, DeviceBasis, Pictures, Queued
 from immunogate.kernels.reference import pack
 from immunogate.runtime.gpu.memory import Field, Memory
 
@@ -180,15 +179,8 @@ def clones_of(settings: AntibodySettings) -> int:
 
 
 def kept_of(settings: AntibodySettings) -> int:
-    """m: antibodies that a mode keeps a face.
-
-    Raises:
-        UsageError: more than a launch can keep.
-    """
-    kept = settings.keep if settings.mode == "select" else 1
-    if kept > MOST_KEPT:
-        raise UsageError(f"the GPU's path keeps at most {MOST_KEPT} clones, got {kept}", "Ask for fewer with --keep")
-    return kept
+    """m: antibodies that a mode keeps a face."""
+    return settings.keep if settings.mode == "select" else 1
 
 
 def antibody_fields(batch: int, kept: int, genes: int) -> dict[str, Field]:

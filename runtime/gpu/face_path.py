@@ -16,12 +16,15 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from immunogate.errors import UsageError
 from immunogate.kernels.antibody import AntibodySettings
 from immunogate.kernels.device import Stream
 from immunogate.kernels.launch import CudaKernels
+from immunogate.kernels.queued import MOST_KEPT
 from immunogate.manifest import RecogniserEntry
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.gpu.answers import Answers, joined, read_answers
+from immunogate.runtime.gpu.antibody import kept_of
 from immunogate.runtime.gpu.bucket import Bucket, Parts
 from immunogate.runtime.gpu.known import Known
 from immunogate.runtime.gpu.memory import Memory
@@ -66,6 +69,8 @@ class FacePath:
     ) -> None:
         if settings.needs_probabilities and analyzer is None:
             raise ValueError(f"mode {settings.mode} needs an analyzer, got none")
+        if kept_of(settings) > MOST_KEPT:
+            raise UsageError(f"the GPU's path keeps at most {MOST_KEPT} clones, got {settings.keep}")
         if kernels.basis.pixels != PIXELS:
             raise ValueError(f"basis: expected faces of {PIXELS} pixels, got {kernels.basis.pixels}")
         self.settings, self.buckets = settings, tuple(buckets)

@@ -45,8 +45,8 @@ def check(made: Any, crops: Pixels, frames: list[int], numbers: list[int], known
     np.testing.assert_allclose(found.pictures, want.faces, atol=2e-2 if settings.mode == "expected" else 1e-3)
     if settings.needs_probabilities:  # given the same p and c: the same bits
         p, faces = found.probabilities, faces_from_pixels(crops)
-        c = made.cpu.purifier._kernels.project(faces)
-        genes = c if p.shape[1] == c.shape[1] else made.cpu.purifier._kernels.spectrum(faces, c)
+        c = made.cpu.purifier.kernels.project(faces)
+        genes = c if p.shape[1] == c.shape[1] else made.cpu.purifier.kernels.spectrum(faces, c)
         exact = make_antibodies(settings, genes, p, made.cpu.purifier.key(frames, numbers), PIXELS)
         assert np.array_equal(antibodies.weights, exact.weights)
         assert np.array_equal(antibodies.winners, exact.winners) or exact.winners is None is antibodies.winners
