@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immunogate.kernels import compile as compiling
-from immunogate.kernels.device import Buffer, Device, open_device
+from immunogate.kernels.device import Buffer, Device, Stream, open_device
 
 WARM_UPS = 50
 COVER_NS = 200_000
@@ -152,12 +152,15 @@ class Bench:
         """Do this before the device is closed."""
         self._closing.callback(work)
 
-    def cover(self) -> None:
-        """Keep the device busy while the host queues."""
-        self.device.launch(self._wait, (1, 1, 1), (32, 1, 1), self.stream, [np.uint64(COVER_NS)])
+    def cover(self, stream: Stream) -> None:
+        """Keep the stream busy while the host queues."""
+        self.device.launch(self._wait, (1, 1, 1), (32, 1, 1), stream, [np.uint64(COVER_NS)])
 
-    def events(self, works: Sequence[Work], *, cold: bool, rounds: int | None = None) -> list[float]:
-        """Microseconds of each of ``rounds`` runs, by device events; the works take turns."""
+    def events(
+        self, works: Sequence[Work], *, cold: bool, rounds: int | None = None, stream: Stream | None = None
+    ) -> list[float]:
+        """Microseconds of each of ``rounds`` runs, by device events; the works take turns on the stream."""
+        stream = stream or self.stream
         found: list[float] = []
         rounds = rounds or self.size.rounds
         warm_ups = min(WARM_UPS, 2 * rounds)
@@ -165,12 +168,12 @@ class Bench:
             pairs = self._events[: min(IN_FLIGHT, warm_ups + rounds - first)]
             for turn, (start, end) in enumerate(pairs):
                 if cold:
-                    self._flushed.zero(self.stream)
-                self.cover()
-                start.record(self.stream)
+                    self._flushed.zero(stream)
+                self.cover(stream)
+                start.record(stream)
                 works[(first + turn) % len(works)]()
-                end.record(self.stream)
-            self.stream.synchronize()
+                end.record(stream)
+            stream.synchronize()
             found += [end.milliseconds_since(start) * 1e3 for start, end in pairs]
         return found[warm_ups:]
 
@@ -242,4 +245,3 @@ def times(bench: Bench, works: Sequence[Work], *, replay: bool = True) -> dict[s
         apart = abs(first.p50_us - second.p50_us) / max(min(first.p50_us, second.p50_us), 1e-9)
         found[name] = {**asdict(first), "again_p50_us": second.p50_us, "run_to_run": round(apart, 4)}
     return found
-

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-ALIGNMENT = 16
-"""Bytes of which every array's address is a multiple: kernels read so many at once."""
-
 
 class View:
     """A part of a buffer's memory as an array of its own shape and dtype. Make it with `Buffer.view`.
@@ -37,6 +34,24 @@ class View:
     def address(self) -> int:
         """Where it begins, as the device sees it."""
         return self.buffer.start + self.offset
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        """By which torch, CuPy and Numba take the same memory as an array of theirs, without a copy.
+
+        CUDA Array Interface, version 3. Whoever does has to wait for the stream that fills it, and to let go of it before
+        it is closed.
+
+        Raises:
+            DeviceError: the buffer is closed, or the device does not see it.
+        """
+        self.buffer.check()
+        if not self.buffer.start:
+            raise DeviceError(
+                f"the device does not see a {self.buffer.kind} buffer", "Use one of the device, or mapped"
+            )
+        found = {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "strides": None}
+        return {**found, "version": 3}
 
     @property
     def host(self) -> Array | None:
@@ -179,27 +194,7 @@ class Buffer(Owned, View):
         if self.graphs:
             raise DeviceError("this buffer is used by a graph", "Close the graph first")
         self.octets = None
-        self._free()
-
-    def _free(self) -> None:
         self.device.calls.free(self.handle)
-
-
-class Foreign(Buffer):
-    """Memory of the device that another library holds, a tensor's for instance. Make it with `Device.foreign`.
-
-    Closing it gives nothing back but lets go of its owner.
-    """
-
-    def __init__(self, device: Device, address: int, shape: tuple[int, ...], dtype: npt.DTypeLike, owner: object) -> None:
-        if address <= 0 or address % ALIGNMENT:
-            raise ValueError(f"address: expected a multiple of {ALIGNMENT} above 0, got {address}")
-        Owned.__init__(self, device, "foreign buffer", owner)
-        View.__init__(self, self, shape, dtype)
-        self.kind, self.start, self.octets, self.graphs = "device", address, None, 0
-
-    def _free(self) -> None:
-        """Its owner does."""
 
 
 def bytes_of(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from immunogate.kernels.device.arguments import check_dimensions, checked_argument
-from immunogate.kernels.device.buffers import Array, Buffer, Foreign, View
+from immunogate.kernels.device.buffers import Array, Buffer, View
 from immunogate.kernels.device.calls import Argument, Calls, Dimensions, Kind
 from immunogate.kernels.device.driver import DeviceError
 from immunogate.kernels.device.owned import Owned
@@ -211,21 +211,6 @@ class Device:
         """A new array, its content undefined."""
         self.check_thread()
         return Buffer(self, shape, dtype, kind)
-
-    def foreign(self, address: int, shape: tuple[int, ...], dtype: npt.DTypeLike, owner: object) -> Foreign:
-        """Memory that another library of this process holds on this device, as an array.
-
-        Args:
-            address: where it begins, as the device sees it; a multiple of 16.
-            shape: of the array.
-            dtype: of the array.
-            owner: what keeps the memory; it is held on to until the array is closed.
-
-        Raises:
-            ValueError: the address is none that kernels take.
-        """
-        self.check_thread()
-        return Foreign(self, address, shape, dtype, owner)
 
     def free_bytes(self) -> int:
         """Memory of the device that nobody holds, in bytes."""
