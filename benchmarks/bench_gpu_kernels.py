@@ -119,8 +119,9 @@ def table(measured: dict[str, Any]) -> str:
     for found in measured["cases"]:
         cold = found["cold"]
         theirs = f"{found['torch']['cold']['p50_us']:.1f}" if "torch" in found else ""
+        tail = f"{cold['p90_us']:.1f}, {cold['p99_us']:.1f}"
         lines.append(
-            f"| {found['kernel']} | {found['sizes']} | {cold['p50_us']:.1f} ({cold['p90_us']:.1f}, {cold['p99_us']:.1f})"
+            f"| {found['kernel']} | {found['sizes']} | {cold['p50_us']:.1f} ({tail})"
             f" | {found['warm']['p50_us']:.1f} | {found['replayed']['p50_us']:.1f} | {found['floor_us']:.2f}"
             f" | {found['cold_to_floor']:.2f} | {theirs} |"
         )

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,8 +171,7 @@ def growth(path: FacePath, crops: Sequence[Any], rounds: int) -> dict[str, float
 def resident_bytes() -> int:
     """Memory of this process; 0 where the system does not say."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 
@@ -206,7 +206,7 @@ def targets(measured: dict[str, Any], device: str) -> list[Target]:
 def table(measured: dict[str, Any]) -> str:
     """Markdown for people."""
     lines = [
-        "| analyzer | recogniser | B | host us p50 (p99, p99/p50) | device us p50 (p99) | sum of floors us | growth MiB |",
+        "| analyzer | recogniser | B | host us p50 (p99, p99/p50) | device us p50 (p99) | floors us | growth MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for found in measured["cases"]:

@@ -1,4 +1,4 @@
-"""What is timed on a GPU: each kernel with inputs of a gate's kind, the bytes it has to move, and a check of its result.
+"""What is timed on a GPU: each kernel with a gate's inputs, the bytes it has to move, and a check of its result.
 
 A case has several sets of inputs that take turns. Checks compare the first face with the definition in NumPy before
 anything is timed.
@@ -33,7 +33,7 @@ TOLERANCE = 1e-3
 PLANE = Pictures(None, None, None, CROP_SIZE, 0, CROP_SIZE, CROP_SIZE, 1.0, 0.0)
 
 
-class WrongResult(AssertionError):
+class WrongResultError(AssertionError):
     """A kernel computed something else than its definition: its time is worth nothing."""
 
 
@@ -47,7 +47,7 @@ class Case:
         works: one run for each set of inputs.
         nbytes: that have to be read and written at least.
         multiplications: of 32 by 32 bits that are needed.
-        check: raises `WrongResult`; called after one run of the first set.
+        check: raises `WrongResultError`; called after one run of the first set.
         key: of the way by a library that does the same, if there is one.
     """
 
@@ -125,7 +125,7 @@ def select_case(bench: Bench, queued: Queued, genes: int, count: int, batch: int
         winners, masks = clones.select_clones(p[:1], weights[:1], count, KEEP, one)
         same = np.array_equal(held.winners.get(bench.stream)[:1], winners)
         if not (same and np.array_equal(held.masks.get(bench.stream)[:1], masks)):
-            raise WrongResult("select_clones gives other clones than its definition")
+            raise WrongResultError("select_clones gives other clones than its definition")
 
     works = [_selecting(bench, queued, held, genes) for held, *_ in sets]
     moved = batch * (8 * padded + 8 * count + KEEP * (padded // 8 + 2 * genes + 12))
@@ -228,7 +228,7 @@ def _acting(bench: Bench, queued: Queued, basis: DeviceBasis, c: Any, weights: A
 
 
 def picture_cases(bench: Bench, queued: Queued, frame: tuple[int, int], batches: tuple[int, ...]) -> Iterator[Case]:
-    """letterbox of a frame to half its size, and warp of faces of it."""
+    """Letterbox of a frame to half its size, and warp of faces of it."""
     height, width = frame
     draw = np.random.default_rng(3)
     frames = [bench.put(draw.integers(0, 256, (1, height, width, 3), np.uint8)) for _ in range(SETS)]
@@ -242,7 +242,7 @@ def picture_cases(bench: Bench, queued: Queued, frame: tuple[int, int], batches:
         full = frames[0].get(bench.stream)[0, : 2 * small[0], : 2 * small[1]].astype(np.int64)
         mean = (full.reshape(small[0], 2, small[1], 2, 3).sum(axis=(1, 3)) + 2) // 4
         if not np.array_equal(planes.get(bench.stream)[0, :, : small[0], : small[1]], mean.transpose(2, 0, 1)):
-            raise WrongResult("letterbox gives other levels than its definition")
+            raise WrongResultError("letterbox gives other levels than its definition")
 
     moved = frames[0].nbytes + planes.nbytes
     exactly_half = height % 2 == 0 and width % 2 == 0
@@ -285,7 +285,7 @@ def match_case(bench: Bench, queued: Queued, count: int, batch: int, length: int
 
     def check() -> None:
         if not np.array_equal(best.get(bench.stream), places[0]):
-            raise WrongResult("match finds another template than the one that is the same")
+            raise WrongResultError("match finds another template than the one that is the same")
 
     works = [matching(bench.put(templates[at])) for at in places]
     sizes = f"{count} of {length}, B = {batch}"
@@ -294,4 +294,4 @@ def match_case(bench: Bench, queued: Queued, count: int, batch: int, length: int
 
 def _near(name: str, found: Array, want: Array) -> None:
     if not np.abs(found - want).max() * 127.5 <= TOLERANCE:  # so that NaN is not near
-        raise WrongResult(f"{name} differs from its definition by more than {TOLERANCE} grey levels")
+        raise WrongResultError(f"{name} differs from its definition by more than {TOLERANCE} grey levels")

@@ -1,4 +1,4 @@
-"""The same work by torch's own operations, captured into a CUDA graph and replayed on the same stream, for comparison."""
+"""The same work by torch's own operations, captured into a CUDA graph, replayed on the same stream."""
 
 from __future__ import annotations
 

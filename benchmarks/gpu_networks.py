@@ -105,7 +105,7 @@ class TorchNetwork:
 
 
 def analyzer(kind: str, components: int, device: str = "cuda") -> TorchNetwork:
-    """paper (reads pixels, float16) or spectral (reads the spectrum, float32: its logarithms need the range)."""
+    """Paper (reads pixels, float16) or spectral (reads the spectrum, float32: its logarithms need the range)."""
     output = "probabilities", components
     if kind == "spectral":
         network = SpectralPurifier(torch.ones(components + 2), gated=False)

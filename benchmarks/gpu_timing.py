@@ -1,8 +1,8 @@
 """Timing on a GPU: device events, warm and cold caches, replayed graphs, and what the device can do at best.
 
-The host is slower than a kernel of a few microseconds. So before each timed piece a kernel waits on the device until the
-host has queued all of it: events then see the device alone. Cold: 512 MiB are overwritten before each piece, several times
-any last-level cache. Warm: nothing is. Replayed: a graph of many pieces, its time shared out, as a pipeline would run.
+The host is slower than a kernel of a few microseconds. So before each timed piece a kernel waits on the device until
+the host has queued all of it: events then see the device alone. Cold: 512 MiB are overwritten before each piece, many
+times a last-level cache. Warm: nothing is. Replayed: a graph of many pieces, its time shared out, as a pipeline runs.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def readme(documents: list[dict[str, Any]]) -> str:
 
 
 def _where(name: str, found: dict[str, Any]) -> str:
-    device = f"{found['cpu']}, {found['cores_usable']} cores, {found['ram_gib']} GiB, {found['os']}"
+    gpu = f"{found['gpu']['name']} through {found['gpu']['binding']}; " if "gpu" in found else ""
+    device = f"{gpu}{found['cpu']}, {found['cores_usable']} cores, {found['ram_gib']} GiB, {found['os']}"
     versions = ", ".join(f"{package} {number}" for package, number in found["packages"].items())
     commit = found["git_commit"][:10] + ("" if found["git_clean"] else " with changes")
     load = found["load_average_before"][0]

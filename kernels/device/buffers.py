@@ -39,8 +39,8 @@ class View:
     def __cuda_array_interface__(self) -> dict[str, object]:
         """By which torch, CuPy and Numba take the same memory as an array of theirs, without a copy.
 
-        CUDA Array Interface, version 3. Whoever does has to wait for the stream that fills it, and to let go of it before
-        it is closed.
+        CUDA Array Interface, version 3. Whoever does has to wait for the stream that fills it, and to let go of it
+        before it is closed.
 
         Raises:
             DeviceError: the buffer is closed, or the device does not see it.

@@ -1,5 +1,7 @@
-"""The driver through cuda-core 0.5 or newer; memory and copies through cuda-bindings, which it stands on, graphs through
-ctypes: cuda-core's own have changed with its versions."""
+"""The driver through cuda-core 0.5 or newer.
+
+Memory and copies go through cuda-bindings, which it stands on; graphs through ctypes, for its own change with versions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks for a GPU without one: their arithmetic and tables, refusals, and every case run on the host's fake."""
+"""The benchmarks for a GPU without one: arithmetic, tables, refusals, and every case run on the host's fake."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_wrong_kernel_is_not_timed(bench: Bench, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         queued, "select_clones", lambda stream, held, seed, *sizes: draws(stream, held, seed + 1, *sizes)
     )
-    with pytest.raises(gpu_cases.WrongResult, match="other clones"):
+    with pytest.raises(gpu_cases.WrongResultError, match="other clones"):
         bench_gpu_kernels.row(bench, case, Ceilings(1.0, 1.0, 1.0, 0.0), None)
 
 

@@ -1,4 +1,4 @@
-"""Every kernel over drawn shapes, 1 to 64 faces, 4096 clones and genes, through each binding: see tools/kernel_parity.py."""
+"""Every kernel over drawn shapes, up to 64 faces, 4096 clones and genes: see tools/kernel_parity.py."""
 
 from __future__ import annotations
 

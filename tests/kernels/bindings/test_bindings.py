@@ -1,7 +1,7 @@
 """PyCUDA and cuda-core, the real packages, on a fake driver (fake_driver.cpp) that runs the real kernels on the host.
 
-What a binding is called with, and in which order, is shown here; what a GPU does with it is not. A process of its own for
-each: a driver is found once, by the loader.
+What a binding is called with, and in which order, is shown here; what a GPU does with it is not. A process of its own
+for each: a driver is found once, by the loader.
 """
 
 from __future__ import annotations
