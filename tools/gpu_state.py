@@ -1,4 +1,4 @@
-"""What this machine offers the kernels: driver, devices, bindings, compilers, machine code; and compiles what is missing.
+"""What this machine offers the kernels: driver, devices, bindings, compilers, machine code; compiles what is missing.
 
 Exit status 1 where a device can not be used, or a kernel has no machine code for it.
 """

@@ -62,7 +62,8 @@ def weak(names: list[str]) -> str:
 
 
 def run(folder: Path, *words: str) -> str:
-    environment = os.environ | {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(ROOT / "src")}
+    places = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": os.pathsep.join(places)}
     environment["IMMUNOGATE_REQUIRE_GPU"] = "1"
     command = [sys.executable, *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
