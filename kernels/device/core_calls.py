@@ -106,9 +106,7 @@ class CoreCalls:
 
     def load(self, cubin: bytes) -> Any:
         code = self._core.ObjectCode.from_cubin(cubin)
-        _ = (
-            code.handle
-        )  # it would be loaded when its first kernel is asked for, which may be while a stream is captured
+        _ = code.handle  # loads it: else its first kernel would, which may be while a stream is captured
         return code
 
     def function(self, module: Any, name: str) -> Any:
