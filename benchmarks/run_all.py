@@ -19,6 +19,7 @@ from typing import Any
 from common import HEADING, RESULTS, ROOT, Target, guarded
 
 from immunogate.files import write_whole
+from immunogate.kernels.device import probe
 
 HERE = Path(__file__).resolve().parent
 PREPARE = "assets"
@@ -34,8 +35,13 @@ BENCHMARKS = {
     "bench_default_bundle": "bench_default_bundle",
     "bench_training": "bench_training",
     "verification": "verification_mobilefacenet_lfw_dev",
+    "bench_gpu_kernels": "bench_gpu_kernels",
+    "bench_gpu_path": "bench_gpu_path",
 }
 """Scripts and the documents they write."""
+
+ON_A_GPU = ("bench_gpu_kernels", "bench_gpu_path")
+"""Those that need one; left out where there is none, unless they are named."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = (arguments.out or (ROOT / "out" / "benchmarks" / "quick" if arguments.quick else RESULTS)).resolve()
     out.mkdir(parents=True, exist_ok=True)
     failed = []
-    scripts = arguments.names or list(BENCHMARKS)
+    left_out = () if probe().usable else ON_A_GPU
+    scripts = arguments.names or [name for name in BENCHMARKS if name not in left_out]
+    if left_out and not arguments.names:
+        print(f"left out, for {probe().problem}: {', '.join(left_out)}", file=sys.stderr)
     for number, script in enumerate((PREPARE, *scripts)):
         print(f"[{number}/{len(scripts)}] {script} ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
