@@ -60,6 +60,21 @@ def similarity_to_template(landmarks: Floats) -> npt.NDArray[np.float64]:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
+def similarity_to_large_crop(landmarks: Floats) -> tuple[npt.NDArray[np.float64], int]:
+    """The (2, 3) matrix from a picture to a crop that is a whole number of times as large as needed, and that number.
+
+    Raises:
+        ValueError: as `similarity_to_template`.
+    """
+    matrix = similarity_to_template(landmarks)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    shrink = int(np.clip(1 / scale, 1, MOST_SHRINK))
+    # Pixel centres are whole numbers: growing the crop by s maps u to s u + (s - 1) / 2.
+    matrix = matrix * shrink
+    matrix[:, 2] += (shrink - 1) / 2
+    return matrix, shrink
+
+
 def align(pixels: Pixels, landmarks: Floats) -> Pixels:
     """The 112x112 uint8 grey crop of one face.
 
@@ -73,12 +88,7 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
     Raises:
         ValueError: as `similarity_to_template`.
     """
-    matrix = similarity_to_template(landmarks)
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    shrink = int(np.clip(1 / scale, 1, MOST_SHRINK))
-    # Pixel centres are whole numbers: growing the crop by s maps u to s u + (s - 1) / 2.
-    matrix = matrix * shrink
-    matrix[:, 2] += (shrink - 1) / 2
+    matrix, shrink = similarity_to_large_crop(landmarks)
     size = CROP_SIZE * shrink
     crop = cv2.cvtColor(cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)
     if shrink > 1:

@@ -24,7 +24,7 @@ from immunogate.runtime.detect import Detector
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.gpu.answers import Answers
 from immunogate.runtime.gpu.face_path import FacePath
-from immunogate.runtime.gpu.wiring import face_path_for
+from immunogate.runtime.gpu.wiring import detector_for, face_path_for
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser, mean_embedding
 from immunogate.runtime.runners.onnx import OnnxRunner
@@ -102,7 +102,13 @@ class FaceChain:
         return crop, quality(better, crop)
 
     def recognise(
-        self, crops: npt.NDArray[np.uint8], frames: list[int], numbers: list[int], clock: StageClock | None = None
+        self,
+        crops: npt.NDArray[np.uint8],
+        frames: list[int],
+        numbers: list[int],
+        clock: StageClock | None = None,
+        *,
+        each: bool = False,
     ) -> Recognised:
         """Purify and recognise B crops.
 
@@ -111,11 +117,19 @@ class FaceChain:
             frames: frame number of each face, part of its clone key.
             numbers: track (or other lasting) number of each face, part of its clone key.
             clock: where the time of the two stages is counted.
+            each: where faults are known face by face, give them so instead of raising the first.
+
+        Raises:
+            ValueError: a network gave what is no probability, or an embedding that is not finite.
         """
         clock = clock or StageClock()
         if self._path is not None:
             with clock.stage("recognise"):
-                return self._on_device(self._path.recognise(crops, frames, numbers))
+                found = self._path.recognise(crops, frames, numbers)
+            fault = next(filter(None, found.faults), None)
+            if fault is not None and not each:
+                raise ValueError(fault)
+            return self._on_device(found)
         faces = faces_from_pixels(crops)
         with clock.stage("purify"):
             purified = self.purifier.purify(faces, self.purifier.key(frames, numbers))
@@ -135,6 +149,7 @@ class FaceChain:
         """Stop the workers, and give a GPU's memory back."""
         if self._path is not None:
             self._path.close()
+        self.detector.close()
         self.purifier.close()
 
     def __enter__(self) -> FaceChain:
@@ -199,7 +214,7 @@ def open_chain(
     detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
     purifier = Purifier(basis, settings, analyzer, threads, backend)
     path = face_path_for(purifier, analyzer, recogniser, entry)
-    return FaceChain(Detector(detector, longest_side), purifier, Recogniser(recogniser, entry), path)
+    return FaceChain(detector_for(purifier, detector, longest_side), purifier, Recogniser(recogniser, entry), path)
 
 
 def _check_range(name: str, value: int | None, low: int, high: int) -> None:

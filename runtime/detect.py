@@ -15,6 +15,9 @@ from immunogate.runtime.runners.base import Array, Runner
 from immunogate.runtime.track import overlap_of_boxes
 from immunogate.structs import Faces, Floats, Pixels
 
+MULTIPLE = 32
+"""Sides of the network's input are multiples of its coarsest stride."""
+
 
 class Detector:
     """YuNet behind a letterbox.
@@ -48,10 +51,19 @@ class Detector:
 
     def detect(self, pixels: Pixels) -> Faces:
         """The faces of a (H, W, 3) uint8 BGR picture, strongest first, in its own pixels."""
-        scale = min(1.0, self._longest_side / max(pixels.shape[:2]))
-        planes = letterbox(pixels, scale)
-        outputs = self._runner.run(planes)
-        height, width = planes.shape[2:]
+        size = (pixels.shape[0], pixels.shape[1])
+        planes = letterbox(pixels, self._scale(size))
+        return self.decode(self._runner.run(planes), size)
+
+    def sizes(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Height and width of a picture of this height and width once it is shrunk, and once that is padded."""
+        scale = self._scale(size)
+        shrunk = (_shrunk(size[0], scale), _shrunk(size[1], scale)) if scale < 1 else size
+        return shrunk, (_padded(shrunk[0]), _padded(shrunk[1]))
+
+    def decode(self, outputs: dict[str, Array], size: tuple[int, int]) -> Faces:
+        """The faces of a picture of this height and width, strongest first, from what the network said of it."""
+        scale, (height, width) = self._scale(size), self.sizes(size)[1]
         found = [
             self._decode(outputs, stride, -(-height // stride), -(-width // stride)) for stride in DETECTOR_STRIDES
         ]
@@ -63,8 +75,14 @@ class Detector:
         weights[np.arange(len(kept)), kept] = scores[kept]  # a cell overlaps itself, rounding or not
         weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
         corners, points = (weights @ boxes).reshape(-1, 2, 2), np.tensordot(weights, landmarks, axes=1)
-        shrunk = [_shrunk(side, scale) / side for side in pixels.shape[1::-1]]
+        shrunk = [_shrunk(side, scale) / side for side in size[::-1]]
         return Faces(_enlarged(corners, shrunk).reshape(-1, 4), _enlarged(points, shrunk), scores[kept])
+
+    def close(self) -> None:
+        """There is nothing to give back; on a GPU there is."""
+
+    def _scale(self, size: tuple[int, int]) -> float:
+        return min(1.0, self._longest_side / max(size))
 
     def _decode(self, outputs: dict[str, Array], stride: int, rows: int, columns: int) -> tuple[Floats, Floats, Floats]:
         product = outputs[f"cls_{stride}"][0, :, 0].clip(0, 1) * outputs[f"obj_{stride}"][0, :, 0].clip(0, 1)
@@ -85,19 +103,23 @@ class Detector:
         return [int(i) for i in np.asarray(kept).ravel()[: self._most]]
 
 
-def letterbox(pixels: Pixels, scale: float, multiple: int = 32) -> Floats:
-    """Shrink by ``scale`` and pad right and below with black to a multiple: (1, 3, H, W) float32 BGR 0..255."""
+def letterbox(pixels: Pixels, scale: float) -> Floats:
+    """Shrink by ``scale`` and pad right and below with black to a multiple of 32: (1, 3, H, W) float32 BGR 0..255."""
     if scale < 1:
         height, width = (_shrunk(side, scale) for side in pixels.shape[:2])
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     height, width = pixels.shape[:2]
-    planes = np.zeros((1, 3, -(-height // multiple) * multiple, -(-width // multiple) * multiple), np.float32)
+    planes = np.zeros((1, 3, _padded(height), _padded(width)), np.float32)
     planes[0, :, :height, :width] = pixels.transpose(2, 0, 1)
     return planes
 
 
 def _shrunk(side: int, scale: float) -> int:
     return max(1, round(side * scale))
+
+
+def _padded(side: int) -> int:
+    return -(-side // MULTIPLE) * MULTIPLE
 
 
 def _enlarged(points: Floats, shrunk: list[float]) -> Floats:

@@ -157,7 +157,7 @@ class Gate:
             return
         crops = np.stack([look.crop for look in looks if look.crop is not None])
         numbers = [look.track.number for look in looks]
-        found = self._chain.recognise(crops, [frame.index] * len(looks), numbers, clock)
+        found = self._chain.recognise(crops, [frame.index] * len(looks), numbers, clock, each=True)
         with clock.stage("match"):
             for row, look in enumerate(looks):
                 fault = found.faults[row] if found.faults else None

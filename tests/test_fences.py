@@ -113,6 +113,8 @@ def test_the_fences_around_third_parties(path: Path) -> None:
         assert "matplotlib" not in loading
     if name.startswith("src/immunogate/cli/"):
         assert not {"torch", "onnx", "onnxruntime", "matplotlib"} & loading
+    if name.startswith("runtime/gpu/"):  # whoever runs the networks there comes through a protocol
+        assert not {"onnxruntime", "tensorrt"} & always
     if not name.startswith("kernels/device/"):
         assert not {"pycuda", "cuda"} & always
     assert not {"pycuda", "cuda"} & loading

@@ -81,12 +81,12 @@ class View:
         return self
 
     def copy_from(self, source: View, stream: Stream) -> View:
-        """Queue a copy between memory of the device and pinned memory, either way; the view itself is returned.
+        """Queue a copy within the device's memory, or between it and pinned memory; the view itself is returned.
 
         Nobody waits, so it may be captured: the host's side is read or written when the stream comes to it.
 
         Raises:
-            DeviceError: a buffer is closed, or not one of the two is pinned and the other the device's.
+            DeviceError: a buffer is closed, or the device sees neither of them.
             ValueError: another shape or dtype.
         """
         if source.shape != self.shape or source.dtype != self.dtype:
@@ -96,12 +96,14 @@ class View:
         stream.check()
         stream.note(self.buffer, source.buffer)
         calls, target, origin = self.buffer.device.calls, self.host, source.host
-        if self.buffer.kind == "device" and source.buffer.kind == "pinned" and origin is not None:
+        if self.buffer.start and source.buffer.start:
+            calls.on_device(self.address, source.address, self.nbytes, stream.handle)
+        elif self.buffer.start and origin is not None:
             calls.to_device(self.address, origin.reshape(-1).view(np.uint8), stream.handle)
-        elif self.buffer.kind == "pinned" and source.buffer.kind == "device" and target is not None:
+        elif source.buffer.start and target is not None:
             calls.to_host(target.reshape(-1).view(np.uint8), source.address, stream.handle)
         else:
-            raise DeviceError(f"can not queue a copy from {source.buffer.kind} to {self.buffer.kind} memory")
+            raise DeviceError("can not queue a copy from pinned to pinned memory", "Copy it on the host")
         return self
 
     def get(self, stream: Stream) -> Array:

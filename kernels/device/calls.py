@@ -66,6 +66,9 @@ class Calls(Protocol):
     def to_host(self, target: Octets, address: int, stream: Any) -> None:
         """Copy (nbytes,) uint8 from the device."""
 
+    def on_device(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        """Copy from one place that the device sees to another."""
+
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         """Set each byte."""
 
@@ -79,7 +82,7 @@ class Calls(Protocol):
         """A stream that does not wait for the default one."""
 
     def stream_address(self, stream: Any) -> int:
-        """The driver's own handle, for libraries that queue work of theirs."""
+        """Its CUstream as a number, for libraries that queue work on it themselves."""
 
     def wait_for_stream(self, stream: Any) -> None:
         """Until all its work is done."""

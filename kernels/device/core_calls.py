@@ -64,6 +64,9 @@ class CoreCalls:
     def to_host(self, target: Octets, address: int, stream: Any) -> None:
         self._call("cuMemcpyDtoHAsync", target.ctypes.data, address, target.nbytes, stream.handle)
 
+    def on_device(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        self._call("cuMemcpyDtoDAsync", target, source, nbytes, stream.handle)
+
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         self._call("cuMemsetD8Async", address, octet, nbytes, stream.handle)
 

@@ -34,15 +34,9 @@ class Stream(Owned):
 
     @property
     def address(self) -> int:
-        """The driver's own handle, for libraries that queue work of theirs."""
+        """Its CUstream as a number, for libraries that queue work on it themselves, as TensorRT does."""
         self.check()
         return self.device.calls.stream_address(self.handle)
-
-    def wait_for(self, event: Event) -> None:
-        """Begin later work only when the event's point was reached; the calling thread goes on."""
-        self.check()
-        event.check()
-        self.device.calls.let_wait(self.handle, event.handle)
 
     def synchronize(self) -> None:
         """Wait until all queued work is done.
@@ -54,6 +48,12 @@ class Stream(Owned):
         if self.noted is not None:
             raise DeviceError("a stream can not be waited for while it is captured", "Wait after the graph's launch")
         self.device.calls.wait_for_stream(self.handle)
+
+    def wait_for(self, event: Event) -> None:
+        """Begin later work only when the event's point was reached; the calling thread goes on."""
+        self.check()
+        event.check()
+        self.device.calls.let_wait(self.handle, event.handle)
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """Note down all that ``work`` queues on this stream, without doing it.

@@ -58,6 +58,9 @@ class PyCudaCalls:
     def to_host(self, target: Octets, address: int, stream: Any) -> None:
         self._driver.memcpy_dtoh_async(target, address, stream)
 
+    def on_device(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        self._driver.memcpy_dtod_async(target, source, nbytes, stream)
+
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         self._driver.memset_d8_async(address, octet, nbytes, stream)
 

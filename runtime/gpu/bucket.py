@@ -7,14 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from immunogate.kernels.antibody import AntibodySettings
-from immunogate.kernels.device import Graph, Stream, View
+from immunogate.kernels.device import Stream, View
 from immunogate.kernels.queued import SLICE, DeviceBasis, Pictures, Queued
 from immunogate.manifest import RecogniserEntry
 from immunogate.runtime.gpu.antibody import Genes, antibody_fields, antibody_for, kept_of
 from immunogate.runtime.gpu.known import Known
 from immunogate.runtime.gpu.memory import Field, Memory
 from immunogate.runtime.gpu.network import DeviceNetwork, enqueue_rows, prepare_rows, reshaped, rows_of
+from immunogate.runtime.gpu.replayed import Replayed
 from immunogate.structs import CROP_SIZE, PIXELS
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A frame on the device.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 BGR, or (3 H / 2, W) uint8 NV12, the luma's H rows before the chroma's.
+        kind: bgr or nv12.
+    """
+
+    pixels: View
+    kind: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +86,7 @@ class Bucket:
 
     Attributes:
         crops: "crops" (B, 112, 112) uint8, for faces that come from the host.
+        places: "crop_to_frame" (B, 6) float32 and "shrinks" (B,) int32, for faces of a frame on the device.
         faces: (B, D) float32 in [-1, 1], where a face begins its way.
         keys: "frames" and "numbers", (B,) uint32, of the clone key.
         result: the answer, see `immunogate.runtime.gpu.answers.read_answers`.
@@ -81,7 +96,7 @@ class Bucket:
     def __init__(self, parts: Parts, known: Known, size: int, stream: Stream) -> None:
         self.size = size
         self._parts, self._known = parts, known
-        self._graph: Graph | None = None
+        self._all = Replayed(self._work, capturable=parts.capturable)
         self._memory = Memory(parts.queued.device, stream)
         try:
             self._allocate()
@@ -96,6 +111,7 @@ class Bucket:
         numbers: Field = ((size,), np.uint32)
         self.crops = memory.shared({"crops": ((size, CROP_SIZE, CROP_SIZE), np.uint8)})
         self.keys = memory.shared({"frames": numbers, "numbers": numbers})
+        self.places = memory.shared({"crop_to_frame": ((size, 6), np.float32), "shrinks": ((size,), np.int32)})
         self.faces: View = memory.zeros((size, PIXELS), np.float32)
         answer: dict[str, Field] = {"raw": ((size, length), np.float32), "purified": ((size, length), np.float32)}
         answer |= {"status": numbers, "best": ((size,), np.int32)}
@@ -138,23 +154,21 @@ class Bucket:
         crops = rows_of(self.crops.views["crops"], 0, count)
         self._parts.queued.crop_faces(stream, crops, rows_of(self.faces, 0, count))
 
-    def queue(self, stream: Stream) -> None:
-        """Queue everything from `faces` to the host's side of `result`, as one graph where that can be.
+    def put_warped(self, count: int, frame: Picture, stream: Stream) -> None:
+        """Queue the aligning of ``count`` faces of a frame by what the host has put into `places`, in one launch."""
+        self.places.send(stream)
+        names = self.places.views["crop_to_frame"], self.places.views["shrinks"], self.crops.views["crops"], self.faces
+        warp = self._parts.queued.warp_bgr if frame.kind == "bgr" else self._parts.queued.warp_nv12
+        warp(stream, frame.pixels, *(rows_of(view, 0, count) for view in names))
 
-        The first time it is queued piece by piece, for some libraries still allocate then, and captured after that.
-        """
-        if self._graph is not None:
-            self._graph.launch(stream)
-            return
-        self._work(stream)
-        if self._parts.capturable:
-            stream.synchronize()
-            self._graph = stream.capture(lambda: self._work(stream))
+    def queue(self, stream: Stream) -> None:
+        """Queue everything from `faces` to the host's side of `result`, as one graph where that can be."""
+        self._all.queue(stream)
 
     @property
     def is_captured(self) -> bool:
         """Whether a graph is replayed."""
-        return self._graph is not None
+        return self._all.is_captured
 
     def _work(self, stream: Stream) -> None:
         self.keys.send(stream)
@@ -203,7 +217,5 @@ class Bucket:
 
     def close(self) -> None:
         """Give back the graph and the memory."""
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None
+        self._all.close()
         self._memory.close()

@@ -26,15 +26,13 @@ from immunogate.runtime.gallery import Templates
 from immunogate.runtime.gpu.answers import Answers, joined, read_answers
 from immunogate.runtime.gpu.antibody import kept_of
 from immunogate.runtime.gpu.bucket import Bucket, Parts
-from immunogate.runtime.gpu.known import Known
+from immunogate.runtime.gpu.known import Known, room_for
 from immunogate.runtime.gpu.memory import Memory
 from immunogate.runtime.gpu.network import DeviceNetwork
 from immunogate.structs import CROP_SIZE, PIXELS, expect_dtype, expect_shape
 from immunogate.views import VIEWS, View
 
 BUCKETS = (1, 2, 4, 8)
-
-NOBODY = Templates([], np.zeros((0, 0), np.float32))
 
 
 class FacePath:
@@ -87,18 +85,24 @@ class FacePath:
             self._done = kernels.device.event()
             self._closing.callback(self._done.close)
             self._held: dict[int, Bucket] = {}
-            self._known = self._new_known(NOBODY)
+            self._known = self._new_known(0)
             self._closing.callback(self._forget)
         except BaseException:
             self._closing.close()
             raise
 
     def know(self, templates: Templates) -> None:
-        """Match with these people from now on. Graphs hold their addresses: they are made anew."""
-        held = list(self._held)
-        self._forget()
-        self._known = self._new_known(templates)
-        self.prepare(held)
+        """Match with these people from now on; where there is no room for them, graphs are made anew.
+
+        Raises:
+            ValueError: templates of another length than the recogniser's.
+        """
+        if len(templates.names) > self._known.room:
+            held = list(self._held)
+            self._forget()
+            self._known = self._new_known(len(templates.names))
+            self.prepare(held)
+        self._known.exchange(templates)
 
     def prepare(self, sizes: Sequence[int] | None = None) -> None:
         """Use each bucket once, so that later calls allocate nothing; by default all of them."""
@@ -157,8 +161,8 @@ class FacePath:
         details = bucket.details.host if bucket.details else {}
         return read_answers(bucket.result.host, details, count, self._known.names, self.settings, self._parts.genes)
 
-    def _new_known(self, templates: Templates) -> Known:
-        return Known(self._parts.queued, templates, self._parts.entry.embedding_dimension, self.stream)
+    def _new_known(self, count: int) -> Known:
+        return Known(self._parts.queued, room_for(count), self._parts.entry.embedding_dimension, self.stream)
 
     def _forget(self) -> None:
         for bucket in self._held.values():

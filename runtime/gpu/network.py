@@ -11,8 +11,7 @@ from immunogate.kernels.device import Stream, View
 class DeviceNetwork(Protocol):
     """A network that reads and writes arrays of the device at the addresses it is given.
 
-    An engine of TensorRT is one with three calls: ``set_input_shape``, ``set_tensor_address`` for each array, and
-    ``execute_async_v3`` on ``stream.address``.
+    An engine that reads and writes memory of its own is one by `immunogate.runtime.gpu.engine_network`.
 
     Attributes:
         name: what it is called in errors.

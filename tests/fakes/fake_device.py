@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pytest
 
 from immunogate.kernels import compile as compiling
-from immunogate.kernels.device import Stream, View
+from immunogate.kernels.device import Device, Stream, View
 from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
 from immunogate.kernels.host_build import HostBuildError, find_compiler
 from immunogate.runtime.runners.base import Runner
@@ -39,7 +39,8 @@ KINDS = {"int": "int32", "u32": "uint32", "u64": "uint64", "s64": "int64", "floa
 class FakeStream:
     """A queue of work; ``noted`` is a graph in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lazy: bool) -> None:
+        self.lazy = lazy
         self.pending: deque[Work] = deque()
         self.noted: list[Work] | None = None
 
@@ -52,12 +53,19 @@ class FakePoint:
 
 
 class FakeCalls:
-    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated."""
+    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated.
+
+    Args:
+        lazy: nothing is done before somebody waits for it.
+        integrated: whether the device says that it shares the host's memory.
+        hasty: streams, counted from 0, whose work is done at once all the same.
+    """
 
     binding, device_name, capability, processors = "fake", "Fake device", (9, 0), 4
 
-    def __init__(self, *, lazy: bool = False, integrated: bool = False) -> None:
+    def __init__(self, *, lazy: bool = False, integrated: bool = False, hasty: tuple[int, ...] = ()) -> None:
         self.integrated = integrated
+        self._hasty, self._made = hasty, 0
         self.memory: dict[int, Array] = {}
         self.launches: list[str] = []
         self.is_closed = False
@@ -74,7 +82,7 @@ class FakeCalls:
             stream.noted.append(work)
             return
         stream.pending.append(work)
-        if not self._lazy:
+        if not stream.lazy:
             self._drain(stream)
 
     def _drain(self, stream: FakeStream, point: FakePoint | None = None) -> None:
@@ -101,6 +109,9 @@ class FakeCalls:
     def to_host(self, target: Octets, address: int, stream: FakeStream) -> None:
         self.queue(stream, lambda: _move(target.ctypes.data, address, target.nbytes))
 
+    def on_device(self, target: int, source: int, nbytes: int, stream: FakeStream) -> None:
+        self.queue(stream, lambda: _move(target, source, nbytes))
+
     def fill(self, address: int, octet: int, nbytes: int, stream: FakeStream) -> None:
         self.queue(stream, lambda: (ctypes.memset(address, octet, nbytes), None)[1])
 
@@ -111,7 +122,8 @@ class FakeCalls:
         return 2**30 - sum(octets.nbytes for octets in self.memory.values())
 
     def new_stream(self) -> FakeStream:
-        self._streams.append(FakeStream())
+        self._streams.append(FakeStream(lazy=self._lazy and self._made not in self._hasty))
+        self._made += 1
         return self._streams[-1]
 
     def stream_address(self, stream: FakeStream) -> int:
@@ -199,12 +211,11 @@ class EmulatedCalls(FakeCalls):
 
     Args:
         library: from `build_emulator`.
-        lazy: nothing is done before somebody waits for it.
-        integrated: whether the device says that it shares the host's memory.
+        options: as of `FakeCalls`.
     """
 
-    def __init__(self, library: ctypes.CDLL, *, lazy: bool = False, integrated: bool = False) -> None:
-        super().__init__(lazy=lazy, integrated=integrated)
+    def __init__(self, library: ctypes.CDLL, **options: Any) -> None:
+        super().__init__(**options)
         self._run = library.run_kernel
         self._run.restype = ctypes.c_char_p
 
@@ -252,6 +263,59 @@ class FakeNetwork:
         stream.device.calls.queue(stream.handle, work)  # type: ignore[attr-defined]
 
     def close(self) -> None: ...
+
+
+class FakeEngine(Runner):
+    """A TensorRT engine that is not there; see `immunogate.runtime.gpu.engine_network.Engine`.
+
+    As the real one it has batch sizes of its own, and one memory for all of them, full of what the last run left.
+
+    Args:
+        runner: the network.
+        device: the fake one.
+        buckets: batch sizes, ascending.
+        shape: of one row, where the network leaves it open.
+    """
+
+    def __init__(self, runner: Runner, device: Device, buckets: tuple[int, ...], shape: tuple[int, ...] = ()) -> None:
+        self.name, self.input_name, self.input_shape = runner.name, runner.input_name, runner.input_shape
+        self.output_names, self.output_shapes = runner.output_names, runner.output_shapes
+        self.buckets, self.runs = buckets, 0
+        self._runner, self._row = runner, shape or tuple(int(side) for side in runner.input_shape[1:])
+        largest = np.zeros((buckets[-1], *self._row), np.float32)
+        self._input = device.empty(largest.shape, np.float32)
+        found = runner.run(largest)
+        self._outputs = {name: device.empty(values.shape, np.float32) for name, values in found.items()}
+
+    def run(self, batch: Array) -> dict[str, Array]:
+        return self._runner.run(batch)
+
+    def bucket_for(self, count: int) -> int:
+        return next(bucket for bucket in self.buckets if bucket >= count)
+
+    def input_view(self, bucket: int) -> View:
+        return self._input.view((bucket, *self._row), np.float32)
+
+    def output_view(self, bucket: int, name: str) -> View:
+        whole = self._outputs[name]
+        return whole.view((bucket, *whole.shape[1:]), np.float32)
+
+    def enqueue(self, bucket: int, stream: Stream) -> None:
+        assert bucket in self.buckets
+        stream.note(self._input, *self._outputs.values())
+        given = _at(self.input_view(bucket))
+        wanted = {name: _at(self.output_view(bucket, name)) for name in self.output_names}
+
+        def work() -> None:
+            self.runs += 1
+            for name, values in self._runner.run(given.copy()).items():
+                wanted[name][...] = values
+
+        stream.device.calls.queue(stream.handle, work)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        for buffer in (self._input, *self._outputs.values()):
+            buffer.close()
 
 
 def build_emulator(folder: Path) -> ctypes.CDLL:

@@ -58,6 +58,28 @@ def test_memory(device: Device, kind: Any) -> None:
     stream.close()
 
 
+def test_copies_of_pinned_memory_in_a_graph_and_streams_that_wait(device: Device) -> None:
+    first, second, event = device.stream(), device.stream(), device.event()
+    assert first.address != second.address
+    near, back = (device.empty((1 << 20,), np.float32, "pinned") for _ in range(2))
+    far = device.empty(near.shape, np.float32)
+
+    def work() -> None:
+        far.copy_from(near, first)
+
+    graph = first.capture(work)
+    for value in (3, 4):
+        near.host[:] = value
+        graph.launch(first)
+        event.record(first)
+        second.wait_for(event)
+        back.copy_from(far, second)
+        second.synchronize()
+        assert (back.host == value).all()
+    for item in (graph, near, back, far, event, first, second):
+        item.close()
+
+
 @pytest.mark.parametrize("kind", ["device", "mapped"])
 def test_launches_and_graphs(device: Device, toy: Module, kind: Any) -> None:
     stream, x = device.stream(), np.arange(1000, dtype=np.float32)

@@ -22,7 +22,13 @@ class UndefendedChain(FaceChain):
         super().__init__(chain.detector, chain.purifier, chain.recogniser)
 
     def recognise(
-        self, crops: npt.NDArray[np.uint8], frames: list[int], numbers: list[int], clock: StageClock | None = None
+        self,
+        crops: npt.NDArray[np.uint8],
+        frames: list[int],
+        numbers: list[int],
+        clock: StageClock | None = None,
+        *,
+        each: bool = False,
     ) -> Recognised:
         """Recognise B crops; the "purified" embeddings and faces are those that came. See `FaceChain.recognise`."""
         clock = clock or StageClock()

@@ -178,6 +178,12 @@ def fake_calls(no_code: None) -> DefinitionCalls:
 
 
 @pytest.fixture
+def make_lazy(no_code: None) -> Callable[[], DefinitionCalls]:
+    """Fake drivers that do nothing before somebody waits for it."""
+    return lambda: DefinitionCalls(lazy=True)
+
+
+@pytest.fixture
 def fake_device(fake_calls: FakeCalls) -> Iterator[Device]:
     """A strict device over the fake driver: what a test leaves open fails it."""
     with Device(fake_calls, strict=True) as device:

@@ -254,3 +254,63 @@ def test_free_memory_is_what_nobody_holds(fake_device: Device) -> None:
     assert before - fake_device.free_bytes() == 1000
     buffer.close()
     assert fake_device.free_bytes() == before
+
+
+def test_what_was_made_is_counted_for_good(fake_device: Device) -> None:
+    fake_device.stream().close()
+    for _ in range(2):
+        fake_device.empty((3,), np.uint8, "pinned").close()
+    assert fake_device.made == {"stream": 1, "pinned buffer": 2}
+    assert fake_device.live == {}
+
+
+def test_copies_between_pinned_memory_and_the_device_can_be_captured(fake_device: Device, stream: Stream) -> None:
+    """What is copied is what stands there when the graph runs, not when it was made."""
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    near, back = (fake_device.empty((2, 3), np.float32, "pinned") for _ in range(2))
+    far = fake_device.empty((2, 3), np.float32)
+
+    def work() -> None:
+        far.copy_from(near, stream)
+        back.copy_from(far, stream)
+
+    graph = stream.capture(work)
+    assert near.host is not None
+    assert back.host is not None
+    for shift in (0, 10):
+        near.host[...] = values + shift
+        graph.launch(stream)
+        stream.synchronize()
+        assert np.array_equal(back.host, values + shift)
+    with pytest.raises(DeviceError, match="used by a graph"):
+        near.close()
+    with pytest.raises(DeviceError, match="from pinned to pinned"):
+        near.copy_from(back, stream)
+    upper, lower = (far.view((1, 3), np.float32, at) for at in (0, 12))
+    assert upper.copy_from(lower, stream).get(stream).tolist() == lower.get(stream).tolist() == [[13, 14, 15]]
+    with pytest.raises(ValueError, match=r"expected float32 \(1, 3\), got float32 \(2, 3\)"):
+        far.view((1, 3), np.float32).copy_from(near, stream)
+    for item in (graph, near, back, far):
+        item.close()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_stream_waits_for_another_where_it_was_told_to(no_code: None, make_lazy: Any, waits: bool) -> None:
+    """On a device that does nothing before somebody waits for it, the second stream runs ahead of the first."""
+    with Device(make_lazy(), strict=True) as device:
+        first, second, event = device.stream(), device.stream(), device.event()
+        near, back = (device.empty((1,), np.float32, "pinned") for _ in range(2))
+        far = device.empty((1,), np.float32)
+        assert near.host is not None
+        assert back.host is not None
+        near.host[:], back.host[:] = 5, 0
+        far.copy_from(near, first)
+        event.record(first)
+        if waits:
+            second.wait_for(event)
+        back.copy_from(far, second)
+        second.synchronize()
+        assert (back.host[0] == 5) == waits
+        assert first.address != second.address
+        for item in (near, back, far, event, first, second):
+            item.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from fake_device import EmulatedCalls, FakeNetwork, name_as_code
 from immunogate.basis import basis_from_bytes
 from immunogate.bundle import Bundle
 from immunogate.kernels import compile as compiling
-from immunogate.kernels.device import Device
+from immunogate.kernels.device import Device, binding_versions, open_device, probe
 from immunogate.kernels.launch import CudaKernels
 from immunogate.runtime.chain import FaceChain, antibody_settings
+from immunogate.runtime.detect import Detector
 from immunogate.runtime.gpu.face_path import FacePath
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser
@@ -36,14 +38,33 @@ def make_calls(emulator_library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def calls(request: pytest.FixtureRequest, make_calls: Callable[..., EmulatedCalls]) -> EmulatedCalls:
-    """A device that does its work when somebody waits for it (lazy), or at once (eager)."""
-    return make_calls(lazy=getattr(request, "param", "lazy") == "lazy")
+    """A device that works when somebody waits for it (lazy), or at once (eager), or that only copies at once (hasty).
+
+    The first stream is that of the kernels, the second one copies frames.
+    """
+    pace = getattr(request, "param", "lazy")
+    return make_calls(lazy=pace != "eager", hasty=(1,) if pace == "hasty" else ())
 
 
 @pytest.fixture
 def device(calls: EmulatedCalls) -> Iterator[Device]:
     """A strict device: what a test leaves open fails it."""
     with Device(calls, strict=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """A strict device that runs the real kernels: on the host, thread by thread, and on a GPU where there is one."""
+    if request.param == "on the host":
+        opened = Device(request.getfixturevalue("make_calls")(lazy=True), strict=True)
+    else:
+        state = probe()
+        if not (state.usable and any(binding_versions().values())):
+            why = state.problem or "neither PyCUDA nor cuda-core is installed"
+            (pytest.fail if os.environ.get("IMMUNOGATE_REQUIRE_GPU") == "1" else pytest.skip)(why)
+        opened = open_device(strict=True)
+    with opened:
         yield opened
 
 
@@ -82,7 +103,7 @@ def open_both(
     rows = basis.basis[: settings.top_k] if mode == "fixed" else basis.basis
     networks = FakeNetwork(analyzer) if analyzer else None, FakeNetwork(recogniser, largest=5)
     purifier = Purifier(basis, settings, analyzer)
-    cpu = FaceChain(None, purifier, Recogniser(recogniser, entry))  # type: ignore[arg-type]  # nobody detects here
+    cpu = FaceChain(Detector(recogniser), purifier, Recogniser(recogniser, entry))
     with (
         cpu,
         CudaKernels(basis.mean, rows, device) as kernels,

@@ -177,7 +177,7 @@ class GatedAnalyzer(Runner):
 
     def run(self, batch: Any) -> dict[str, Any]:
         p = 1 / (1 + np.exp(-np.abs(batch[:, :-1]) / 8 + 1))
-        p[:, -1] = np.arange(len(batch)) % 2
+        p[:, -1] = np.array([0.5, 0.9, 0.1])[np.arange(len(batch)) % 3]  # so that its weight decides among clones
         return {"probabilities": p.astype(np.float32)}
 
 
@@ -200,14 +200,21 @@ def test_a_network_that_can_not_be_captured_is_run_every_time(both: Any, device:
         assert "graph" not in device.made
 
 
-def test_people_may_change_and_may_be_none(both: Any) -> None:
+def test_people_may_change_and_may_be_none(both: Any, device: Device) -> None:
     crops, known = crops_of(1), people(16, 40)
     with both("fixed", buckets=(1,)) as made:
         nobody = made.path.recognise(crops, [0], [0]).matches[0]
         assert (nobody.person, nobody.similarity, nobody.margin) == (None, -1.0, np.inf)
+        before = dict(device.made)
         for names in (known, Templates(known.names[:1], known.vectors[:1]), known):
             made.path.know(names)
             check(made, crops, [0], [0], names)
+        assert device.made == before
+        crowd = people(16, 300)  # more than there is room for
+        made.path.know(crowd)
+        check(made, crops, [0], [0], crowd)
+        check(made, crops_of(1, seed=8), [0], [0], crowd)
+        assert device.made["graph"] == before["graph"] + 1
         with pytest.raises(ValueError, match=r"templates: expected shape \(3, 16\)"):
             made.path.know(Templates(["a", "b", "c"], np.zeros((3, 15), np.float32)))
 
