@@ -19,6 +19,7 @@ from typing import Any
 from common import HEADING, RESULTS, ROOT, Target, guarded
 
 from immunogate.files import write_whole
+from immunogate.kernels.device import probe
 
 HERE = Path(__file__).resolve().parent
 PREPARE = "assets"
@@ -34,8 +35,13 @@ BENCHMARKS = {
     "bench_default_bundle": "bench_default_bundle",
     "bench_training": "bench_training",
     "verification": "verification_mobilefacenet_lfw_dev",
+    "bench_gpu_kernels": "bench_gpu_kernels",
+    "bench_gpu_path": "bench_gpu_path",
 }
 """Scripts and the documents they write."""
+
+ON_A_GPU = ("bench_gpu_kernels", "bench_gpu_path")
+"""Those that need one; left out where there is none, unless they are named."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = (arguments.out or (ROOT / "out" / "benchmarks" / "quick" if arguments.quick else RESULTS)).resolve()
     out.mkdir(parents=True, exist_ok=True)
     failed = []
-    scripts = arguments.names or list(BENCHMARKS)
+    left_out = () if probe().usable else ON_A_GPU
+    scripts = arguments.names or [name for name in BENCHMARKS if name not in left_out]
+    if left_out and not arguments.names:
+        print(f"left out, for {probe().problem}: {', '.join(left_out)}", file=sys.stderr)
     for number, script in enumerate((PREPARE, *scripts)):
         print(f"[{number}/{len(scripts)}] {script} ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
@@ -96,7 +105,8 @@ def readme(documents: list[dict[str, Any]]) -> str:
 
 
 def _where(name: str, found: dict[str, Any]) -> str:
-    device = f"{found['cpu']}, {found['cores_usable']} cores, {found['ram_gib']} GiB, {found['os']}"
+    gpu = f"{found['gpu']['name']} through {found['gpu']['binding']}; " if "gpu" in found else ""
+    device = f"{gpu}{found['cpu']}, {found['cores_usable']} cores, {found['ram_gib']} GiB, {found['os']}"
     versions = ", ".join(f"{package} {number}" for package, number in found["packages"].items())
     commit = found["git_commit"][:10] + ("" if found["git_clean"] else " with changes")
     load = found["load_average_before"][0]

@@ -2,6 +2,7 @@
 
 Its wheel needs libcuda.so.1 when it is used and not when it is built. Where no driver is installed a stub takes its
 place: it is left in ``<environment>/cuda-stub``, where only tests look for it, and only where there is no real one.
+With ``--keep FOLDER`` the wheels of PyCUDA and of what it needs are put there as well, for a machine without a network.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -26,11 +28,18 @@ PINS = HERE.parent / "constraints.txt"
 TO_BUILD = ["numpy", "setuptools", "wheel"]
 
 
-def main() -> int:
+NEEDED = ["pytools", "mako", "platformdirs", "siphash24", "typing-extensions", "markupsafe"]
+"""What PyCUDA imports, and what that does."""
+
+
+def main(words: list[str] | None = None) -> int:
     """Build, install, try; one line a step. Exit status 2 where something is missing."""
-    parser = argparse.ArgumentParser(description="Build the pinned PyCUDA and install it into this environment.")
-    parser.add_argument("--pins", type=Path, default=PINS, help="constraints for pip (default: constraints.txt)")
-    pinned = ["-c", str(parser.parse_args().pins)]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--pins", type=Path, default=PINS, help="constraints for pip (default constraints.txt)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="put the wheels there too")
+    given = parser.parse_args(words)
+    keep: Path | None = given.keep
+    pinned = ["-c", str(given.pins)]
     toolkit = find_toolkit()
     if toolkit is None:
         return _missing("nvcc was not found: install the CUDA toolkit, or set CUDA_HOME to its folder")
@@ -40,6 +49,11 @@ def main() -> int:
     subprocess.run([*PIP, "install", *pinned, *TO_BUILD], check=True)
     with tempfile.TemporaryDirectory(prefix="pycuda-") as folder:
         wheel = build(toolkit, Path(folder))
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(wheel, keep)
+            subprocess.run([*PIP, "download", "--no-deps", *pinned, "-d", str(keep), *NEEDED], check=True)
+            print(f"wheels are in {keep}: {', '.join(sorted(path.name for path in keep.glob('*.whl')))}")
         subprocess.run([*PIP, "uninstall", "-y", "pycuda"], check=True, stderr=subprocess.DEVNULL)
         subprocess.run([*PIP, "install", *pinned, str(wheel)], check=True)
     extension = installed_extension()

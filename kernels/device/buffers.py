@@ -36,6 +36,24 @@ class View:
         return self.buffer.start + self.offset
 
     @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        """By which torch, CuPy and Numba take the same memory as an array of theirs, without a copy.
+
+        CUDA Array Interface, version 3. Whoever does has to wait for the stream that fills it, and to let go of it
+        before it is closed.
+
+        Raises:
+            DeviceError: the buffer is closed, or the device does not see it.
+        """
+        self.buffer.check()
+        if not self.buffer.start:
+            raise DeviceError(
+                f"the device does not see a {self.buffer.kind} buffer", "Use one of the device, or mapped"
+            )
+        found = {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "strides": None}
+        return {**found, "version": 3}
+
+    @property
     def host(self) -> Array | None:
         """The array itself for pinned and mapped memory, None for device memory."""
         octets = self.buffer.octets
@@ -104,6 +122,25 @@ class View:
         if host is not None:
             found[...] = host
         return found
+
+    def copy(self, source: View, stream: Stream) -> View:
+        """Copy another view of the same size on the device, in the stream's order; the view itself is returned.
+
+        Raises:
+            DeviceError: a buffer is closed, or the device does not see it.
+            ValueError: the sizes differ.
+        """
+        if source.nbytes != self.nbytes:
+            raise ValueError(f"buffer: expected {self.nbytes} bytes, got {source.nbytes}")
+        for buffer in (self.buffer, source.buffer):
+            buffer.check()
+            if not buffer.start:
+                raise DeviceError(f"the device does not see a {buffer.kind} buffer", "Use one of the device, or mapped")
+        stream.check()
+        stream.note(self.buffer, source.buffer)
+        if self.nbytes:
+            self.buffer.device.calls.copy(self.address, source.address, self.nbytes, stream.handle)
+        return self
 
     def zero(self, stream: Stream) -> View:
         """Set all bytes to 0 in the stream's order; the view itself is returned."""

@@ -72,6 +72,12 @@ class Calls(Protocol):
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         """Set each byte."""
 
+    def copy(self, to: int, source: int, nbytes: int, stream: Any) -> None:
+        """Copy from one address of the device to another."""
+
+    def free_bytes(self) -> int:
+        """Memory of the device that nobody holds."""
+
     def new_stream(self) -> Any:
         """A stream that does not wait for the default one."""
 

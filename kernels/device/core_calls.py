@@ -1,4 +1,7 @@
-"""The driver through cuda-core, with memory and copies through cuda-bindings, which cuda-core stands on."""
+"""The driver through cuda-core 0.5 or newer.
+
+Memory and copies go through cuda-bindings, which it stands on; graphs through ctypes, for its own change with versions.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
 from immunogate.kernels.device.driver import DeviceError
+from immunogate.kernels.device.driver_calls import DriverCalls
 
 
 class CoreCalls:
@@ -27,6 +31,8 @@ class CoreCalls:
         import cuda.core as core
         from cuda.bindings import driver
 
+        if not hasattr(core, "Device"):
+            raise ImportError(f"it is version {core.__version__}, and 0.5 or newer is needed")
         self._core, self._driver = core, driver
         self._device = core.Device(index)
         self._device.set_current()  # retains the primary context
@@ -35,7 +41,9 @@ class CoreCalls:
         self.capability = (int(major), int(minor))
         self.integrated = bool(self._device.properties.integrated)
         self.processors = int(self._device.properties.multiprocessor_count)
-        self._builders: dict[Any, Any] = {}
+        new = hasattr(core.EventOptions(), "timing_enabled")  # as it is called since 1.0
+        self._timed = core.EventOptions(**{"timing_enabled" if new else "enable_timing": True})
+        self._own = DriverCalls()
 
     def allocate(self, kind: Kind, nbytes: int) -> Memory:
         if kind == "device":
@@ -62,6 +70,13 @@ class CoreCalls:
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         self._call("cuMemsetD8Async", address, octet, nbytes, stream.handle)
 
+    def copy(self, to: int, source: int, nbytes: int, stream: Any) -> None:
+        self._call("cuMemcpyDtoDAsync", to, source, nbytes, stream.handle)
+
+    def free_bytes(self) -> int:
+        found: tuple[int, int] = self._call("cuMemGetInfo", several=True)
+        return int(found[0])
+
     def new_stream(self) -> Any:
         return self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
 
@@ -75,7 +90,7 @@ class CoreCalls:
         stream.close()
 
     def new_event(self) -> Any:
-        return self._device.create_event(options=self._core.EventOptions(timing_enabled=True))
+        return self._device.create_event(options=self._timed)
 
     def record(self, event: Any, stream: Any) -> None:
         stream.record(event)
@@ -93,7 +108,9 @@ class CoreCalls:
         event.close()
 
     def load(self, cubin: bytes) -> Any:
-        return self._core.ObjectCode.from_cubin(cubin)
+        code = self._core.ObjectCode.from_cubin(cubin)
+        _ = code.handle  # loads it: else its first kernel would, which may be while a stream is captured
+        return code
 
     def function(self, module: Any, name: str) -> Any:
         return module.get_kernel(name)
@@ -107,34 +124,28 @@ class CoreCalls:
         config = self._core.LaunchConfig(grid=grid, block=block, shmem_size=shared)
         # A Python integer is a pointer to cuda-core, a NumPy scalar is passed by its type.
         values = [int(value) if kind == "pointer" else value for kind, value in arguments]
-        self._core.launch(self._builders.get(stream, stream), config, function, *values)
+        self._core.launch(stream, config, function, *values)
 
     def begin_capture(self, stream: Any) -> None:
-        builder = stream.create_graph_builder()
-        builder.begin_building(mode="thread_local")
-        self._builders[stream] = builder
+        self._own.begin_capture(int(stream.handle))
 
     def end_capture(self, stream: Any) -> Any:
-        builder = self._builders.pop(stream)
-        try:
-            return builder.end_building().complete()
-        finally:
-            builder.close()
+        return self._own.end_capture(int(stream.handle))
 
     def drop_capture(self, stream: Any) -> None:
-        self._builders.pop(stream).close()
+        self._own.drop_capture(int(stream.handle))
 
     def launch_graph(self, graph: Any, stream: Any) -> None:
-        graph.launch(stream)
+        self._own.launch_graph(graph, int(stream.handle))
 
     def free_graph(self, graph: Any) -> None:
-        graph.close()
+        self._own.free_graph(graph)
 
     def close(self) -> None:
         """cuda-core keeps the primary context until the process ends."""
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _call(self, name: str, *arguments: Any, several: bool = False) -> Any:
         status, *found = getattr(self._driver, name)(*arguments)
         if int(status):
             raise DeviceError(f"{name} failed: {status.name}", "See CUresult in the CUDA driver's manual")
-        return found[0] if found else None
+        return found if several else found[0] if found else None

@@ -212,6 +212,11 @@ class Device:
         self.check_thread()
         return Buffer(self, shape, dtype, kind)
 
+    def free_bytes(self) -> int:
+        """Memory of the device that nobody holds, in bytes."""
+        self.check_thread()
+        return self.calls.free_bytes()
+
     def upload(self, values: Array, stream: Stream) -> Buffer:
         """A new array of the device with these values."""
         buffer = self.empty(values.shape, values.dtype)

@@ -1,20 +1,16 @@
-"""The driver through PyCUDA. Its graphs are five calls that PyCUDA does not have, made through ctypes on its stream."""
+"""The driver through PyCUDA; graphs, which PyCUDA does not have, through ctypes on its streams."""
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 
 from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
-from immunogate.kernels.device.driver import LIBRARY, DeviceError
+from immunogate.kernels.device.driver_calls import DriverCalls
 
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: does not wait for the default stream."""
-
-THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile does not spoil a capture."""
 
 
 class PyCudaCalls:
@@ -33,7 +29,7 @@ class PyCudaCalls:
         import pycuda.driver as driver
 
         self._driver = driver
-        self._graphs = _GraphCalls()
+        self._index, self._own = index, DriverCalls()
         driver.init()
         device = driver.Device(index)
         self.device_name = str(device.name())
@@ -67,6 +63,12 @@ class PyCudaCalls:
 
     def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
         self._driver.memset_d8_async(address, octet, nbytes, stream)
+
+    def copy(self, to: int, source: int, nbytes: int, stream: Any) -> None:
+        self._driver.memcpy_dtod_async(to, source, nbytes, stream)
+
+    def free_bytes(self) -> int:
+        return int(self._driver.mem_get_info()[0])
 
     def new_stream(self) -> Any:
         return self._driver.Stream(NON_BLOCKING)
@@ -115,66 +117,25 @@ class PyCudaCalls:
         function.prepared_async_call(grid, block, stream, *values, shared_size=shared)
 
     def begin_capture(self, stream: Any) -> None:
-        self._graphs.begin(stream.handle)
+        self._own.begin_capture(stream.handle)
 
     def end_capture(self, stream: Any) -> Any:
-        return self._graphs.end(stream.handle)
+        return self._own.end_capture(stream.handle)
 
     def drop_capture(self, stream: Any) -> None:
-        self._graphs.drop(stream.handle)
+        self._own.drop_capture(stream.handle)
 
     def launch_graph(self, graph: Any, stream: Any) -> None:
-        self._graphs.launch(graph, stream.handle)
+        self._own.launch_graph(graph, stream.handle)
 
     def free_graph(self, graph: Any) -> None:
-        self._graphs.free(graph)
+        self._own.free_graph(graph)
 
     def close(self) -> None:
+        # PyCUDA's detach pushes the context, gives it back and leaves it on the thread's stack. The last user takes the
+        # context away, and whether one that is gone can be popped no manual says: it is kept until it was popped.
         self._context.pop()
+        self._own.keep_primary_context(self._index)
         self._context.detach()
-        self._graphs.pop_context()  # detach pushes the context to release it, and leaves it there
-
-
-class _GraphCalls:
-    """Stream capture and graphs, on the handles of PyCUDA's streams."""
-
-    def __init__(self) -> None:
-        self._library = ctypes.CDLL(LIBRARY)
-
-    def begin(self, stream: int) -> None:
-        self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), ctypes.c_int(THREAD_LOCAL))
-
-    def end(self, stream: int) -> ctypes.c_void_p:
-        noted, graph = self._end(stream), ctypes.c_void_p()
-        try:
-            self._call("cuGraphInstantiateWithFlags", ctypes.byref(graph), noted, ctypes.c_ulonglong(0))
-        finally:
-            self._call("cuGraphDestroy", noted)
-        return graph
-
-    def drop(self, stream: int) -> None:
-        """A capture that failed has no graph, and ending it says so: there is nothing to do about it."""
-        noted = ctypes.c_void_p()
-        self._library.cuStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(noted))
-        if noted:
-            self._call("cuGraphDestroy", noted)
-
-    def launch(self, graph: ctypes.c_void_p, stream: int) -> None:
-        self._call("cuGraphLaunch", graph, ctypes.c_void_p(stream))
-
-    def free(self, graph: ctypes.c_void_p) -> None:
-        self._call("cuGraphExecDestroy", graph)
-
-    def pop_context(self) -> None:
-        popped = ctypes.c_void_p()
-        self._call("cuCtxPopCurrent_v2", ctypes.byref(popped))
-
-    def _end(self, stream: int) -> ctypes.c_void_p:
-        noted = ctypes.c_void_p()
-        self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(noted))
-        return noted
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        status = getattr(self._library, name)(*arguments)
-        if status:
-            raise DeviceError(f"{name} failed with error {status}", "See CUresult in the CUDA driver's manual")
+        self._own.pop_context()
+        self._own.leave_primary_context(self._index)

@@ -115,6 +115,12 @@ class FakeCalls:
     def fill(self, address: int, octet: int, nbytes: int, stream: FakeStream) -> None:
         self.queue(stream, lambda: (ctypes.memset(address, octet, nbytes), None)[1])
 
+    def copy(self, to: int, source: int, nbytes: int, stream: FakeStream) -> None:
+        self.queue(stream, lambda: _move(to, source, nbytes))
+
+    def free_bytes(self) -> int:
+        return 2**30 - sum(octets.nbytes for octets in self.memory.values())
+
     def new_stream(self) -> FakeStream:
         self._streams.append(FakeStream(lazy=self._lazy and self._made not in self._hasty))
         self._made += 1

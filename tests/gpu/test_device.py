@@ -99,7 +99,8 @@ def test_launches_and_graphs(device: Device, toy: Module, kind: Any) -> None:
 
 def test_a_capture_that_fails_leaves_the_stream_usable(device: Device, toy: Module) -> None:
     stream = device.stream()
-    total = device.upload(np.ones(64, np.float32), stream)
+    total, other = (device.upload(np.ones(64, np.float32), stream) for _ in range(2))
+    queue(device, toy, other, other, stream)  # a driver may load a kernel when it is first launched
 
     def work() -> None:
         queue(device, toy, total, total, stream)
@@ -108,13 +109,25 @@ def test_a_capture_that_fails_leaves_the_stream_usable(device: Device, toy: Modu
     with pytest.raises(KeyError, match="on purpose"):
         stream.capture(work)
     assert total.get(stream).sum() == 64
+    queue(device, toy, other, other, stream)
+    assert other.get(stream)[0] == 3 * (3 * 1 + 0.5) + 0.5
     total.close()
+    other.close()
+    stream.close()
+
+
+def test_a_kernel_may_be_looked_up_while_a_stream_is_captured(device: Device, toy: Module) -> None:
+    """A binding that loads code when its first kernel is asked for would load it then."""
+    stream, found = device.stream(), []
+    graph = stream.capture(lambda: found.append(toy.function("added")))
+    assert found
+    graph.close()
     stream.close()
 
 
 def test_events_take_time(device: Device, toy: Module) -> None:
     stream, start, end = device.stream(), device.event(), device.event()
-    total = device.upload(np.ones(1 << 20, np.float32), stream)
+    total = device.upload(np.ones(1 << 14, np.float32), stream)
     start.record(stream)
     for _ in range(20):
         queue(device, toy, total, total, stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,19 @@ SHAPES = [(1, 1, 1), (1, 40, 300), (2, 333, 12544), (5, 77, 1793), (8, 1500, 125
 CLONES = [(1, 1, 1, 1), (1, 64, 1500, 4), (3, 1000, 1501, 16), (8, 4096, 333, 16), (64, 9, 4096, 9), (2, 40, 50, 20)]
 
 
-@pytest.fixture(params=SHAPES, ids=str)
-def made(request: pytest.FixtureRequest, device: Device) -> Iterator[tuple[CudaKernels, Any, Any, Any]]:
-    batch, genes, pixels = request.param
+@cache
+def parts(batch: int, genes: int, pixels: int) -> tuple[Any, Any, Any]:
+    """Faces, mean face and eigenfaces; a large basis takes seconds to make orthonormal."""
     draw = np.random.default_rng(genes)
     basis = np.ascontiguousarray(np.linalg.qr(draw.normal(size=(max(genes, pixels), genes)))[0][:pixels].T, np.float32)
     mean = draw.uniform(-0.5, 0.5, pixels).astype(np.float32)
     faces = draw.uniform(-1, 1, (batch, pixels)).astype(np.float32)
+    return faces, mean, basis
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def made(request: pytest.FixtureRequest, device: Device) -> Iterator[tuple[CudaKernels, Any, Any, Any]]:
+    faces, mean, basis = parts(*request.param)
     with CudaKernels(mean, basis, device) as kernels:
         yield kernels, faces, mean, basis
 

@@ -8,11 +8,12 @@
 #include "select.cu"
 #include "warp.cu"
 
-#define KERNEL(NAME) {#NAME, Launch<NAME>::count, Launch<NAME>::run}
+#define KERNEL(NAME) {#NAME, Launch<NAME>::count, Launch<NAME>::sizes, Launch<NAME>::run}
 
 static const struct {
     const char *name;
     int count;
+    const unsigned char *sizes;  // of the parameters, in bytes
     void (*run)(void **);
 } KERNELS[] = {
     KERNEL(letterbox_bgr), KERNEL(letterbox_nv12), KERNEL(warp_bgr), KERNEL(warp_nv12),

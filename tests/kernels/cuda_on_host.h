@@ -169,6 +169,7 @@ struct Launch;
 template <class... A, void (*KERNEL)(A...)>
 struct Launch<KERNEL> {
     static constexpr int count = sizeof...(A);
+    static constexpr unsigned char sizes[] = {sizeof(A)...};
     static void run(void **values) { unpacked(KERNEL, values, std::index_sequence_for<A...>()); }
 };
 

@@ -208,6 +208,54 @@ def test_a_buffer_of_another_device_is_refused(fake_device: Device, fake_calls: 
         work.close()
 
 
+def test_a_view_is_copied_on_the_device(fake_device: Device) -> None:
+    stream = fake_device.stream()
+    values = np.arange(64, dtype=np.float32)
+    source, target = fake_device.upload(values, stream), fake_device.empty((128,), np.float32)
+    target.zero(stream)
+    part = target.view((16, 4), np.float32, 256)
+    assert part.copy(source, stream) is part
+    assert np.array_equal(target.get(stream), np.concatenate([np.zeros(64, np.float32), values]))
+    with pytest.raises(ValueError, match="expected 512 bytes, got 256"):
+        target.copy(source, stream)
+    pinned = fake_device.empty((64,), np.float32, "pinned")
+    with pytest.raises(DeviceError, match="the device does not see a pinned buffer"):
+        pinned.copy(source, stream)
+
+    def work() -> None:
+        part.copy(source, stream)
+
+    graph = stream.capture(work)
+    with pytest.raises(DeviceError, match="used by a graph"):
+        source.close()
+    source.put(values + 1, stream)
+    graph.launch(stream)
+    assert np.array_equal(part.get(stream).reshape(-1), values + 1)
+    for item in (graph, source, target, pinned, stream):
+        item.close()
+
+
+def test_other_libraries_see_the_same_memory(fake_device: Device) -> None:
+    buffer, pinned = fake_device.empty((6, 4), np.float32), fake_device.empty((4,), np.float32, "pinned")
+    found = buffer.view((2, 4), np.float32, 32).__cuda_array_interface__
+    address = buffer.address + 32
+    assert found == {"shape": (2, 4), "typestr": "<f4", "data": (address, False), "strides": None, "version": 3}
+    with pytest.raises(DeviceError, match="the device does not see a pinned buffer"):
+        _ = pinned.__cuda_array_interface__
+    buffer.close()
+    with pytest.raises(DeviceError, match="was closed"):
+        _ = buffer.__cuda_array_interface__
+    pinned.close()
+
+
+def test_free_memory_is_what_nobody_holds(fake_device: Device) -> None:
+    before = fake_device.free_bytes()
+    buffer = fake_device.empty((1000,), np.uint8)
+    assert before - fake_device.free_bytes() == 1000
+    buffer.close()
+    assert fake_device.free_bytes() == before
+
+
 def test_what_was_made_is_counted_for_good(fake_device: Device) -> None:
     fake_device.stream().close()
     for _ in range(2):
