@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -17,16 +14,15 @@ import onnx
 
 from immunogate import __version__
 from immunogate.basis import STORAGES, Eigenbasis, Storage, save_basis, storage_error
-from immunogate.bundle import Bundle, open_bundle, write_manifest
+from immunogate.bundle import Bundle, check_free, open_bundle, write_manifest
 from immunogate.errors import UsageError
 from immunogate.export.card import model_card
 from immunogate.export.onnx_graph import OPSET, graph_of, in_precision, portable_yunet
 from immunogate.export.sources import Sources, check_top_k
-from immunogate.files import sha256_of_file
+from immunogate.files import folder_written_whole, sha256_of_file
 from immunogate.kernels.antibody import MODES, AntibodySettings
 from immunogate.manifest import (
-    MANIFEST_NAME,
-    PRECISIONS,
+    EXPORT_PRECISIONS,
     AnalyzerEntry,
     DetectorEntry,
     FileEntry,
@@ -54,7 +50,8 @@ class ExportOptions:
     """What to make.
 
     Attributes:
-        precision: of analyzer and recogniser, see `immunogate.manifest.PRECISIONS`; the small detector stays fp32.
+        precision: of analyzer and recogniser, see `immunogate.manifest.EXPORT_PRECISIONS`; the small detector stays
+            fp32.
         storage: of the eigenbasis: float32, float16 or int8.
         mode: inference mode; by default fixed without a purifier and expected with one.
         top_k: eigenfaces kept in mode fixed.
@@ -80,8 +77,8 @@ class ExportOptions:
     views: int = 1
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"unknown precision {self.precision!r}", f"Use one of: {', '.join(PRECISIONS)}")
+        if self.precision not in EXPORT_PRECISIONS:
+            raise UsageError(f"unknown precision {self.precision!r}", f"Use one of: {', '.join(EXPORT_PRECISIONS)}")
         if self.views not in VIEWS:
             raise UsageError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views}")
         if self.storage not in STORAGES:
@@ -108,9 +105,9 @@ def export_bundle(
         UsageError: ``out`` is taken, or an option is out of range.
         InputError: the detector is not a YuNet.
     """
-    _check_free(out, options.overwrite)
+    check_free(out, options.overwrite)
     purifier = _purifier_entry(sources, options)
-    with _folder_written_whole(out) as folder:
+    with folder_written_whole(out) as folder:
         step("detector")
         onnx.save(portable_yunet(detector), folder / DETECTOR)
         step("recogniser")
@@ -224,49 +221,3 @@ def drawn_faces(basis: Eigenbasis, count: int, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     coefficients = rng.standard_normal((count, basis.components), np.float32) * np.sqrt(basis.eigenvalues)
     return np.asarray(basis.mean + coefficients @ basis.basis, np.float32)
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    is_bundle = (out / MANIFEST_NAME).is_file()
-    if is_bundle and overwrite:
-        return
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    mend = "Add --overwrite to replace it" if is_bundle else "Choose another name"
-    raise UsageError(f"{out} already exists{' and is a bundle' if is_bundle else ' and is no bundle'}", mend)
-
-
-@contextmanager
-def _folder_written_whole(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of ``out`` when the block ends without an error."""
-    # Named before it is made: an interrupt at any moment finds it.
-    temporary = out.parent / f".{out.name}.{secrets.token_hex(8)}"
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        _take_place(temporary, out)
-    except OSError as error:
-        raise UsageError(f"{out} can not be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _take_place(new: Path, out: Path) -> None:
-    """Move the folder ``new`` to ``out``; what stood there goes only once the new one stands, else it comes back."""
-    if not out.exists():
-        new.replace(out)
-        return
-    old = out.parent / f".{out.name}.old.{secrets.token_hex(8)}"
-    try:
-        out.replace(old)
-        new.replace(out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            old.replace(out)
-        raise
-    if old.is_symlink():
-        old.unlink()
-    else:
-        shutil.rmtree(old, ignore_errors=True)

@@ -109,3 +109,20 @@ def open_bundle(folder: Path) -> Bundle:
     except UnicodeDecodeError as error:
         raise BundleError(f"{path} is not UTF-8 text") from error
     return Bundle(folder, manifest, sha256_of_bytes(data))
+
+
+def check_free(out: Path, overwrite: bool = False) -> None:
+    """See that a bundle may be made at ``out``.
+
+    Raises:
+        UsageError: something else is there, or a bundle and ``overwrite`` is not set.
+    """
+    if not out.exists():
+        return
+    is_bundle = (out / MANIFEST_NAME).is_file()
+    if is_bundle and overwrite:
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    mend = "Add --overwrite to replace it" if is_bundle else "Choose another name"
+    raise UsageError(f"{out} already exists{' and is a bundle' if is_bundle else ' and is no bundle'}", mend)

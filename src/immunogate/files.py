@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,6 +94,44 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def folder_written_whole(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of ``out`` when the block ends without an error.
+
+    Raises:
+        UsageError: it can not be written.
+    """
+    # Named before it is made: an interrupt at any moment finds it.
+    temporary = out.parent / f".{out.name}.{secrets.token_hex(8)}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _take_place(temporary, out)
+    except OSError as error:
+        raise UsageError(f"{out} can not be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, out: Path) -> None:
+    """Move the folder ``new`` to ``out``; what stood there goes only once the new one stands, else it comes back."""
+    if not out.exists():
+        new.replace(out)
+        return
+    old = out.parent / f".{out.name}.old.{secrets.token_hex(8)}"
+    try:
+        out.replace(old)
+        new.replace(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.replace(out)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def find_data() -> Path | None:
