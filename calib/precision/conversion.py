@@ -78,6 +78,8 @@ class Converted:
 
     Attributes:
         data: content of the ONNX file.
+        judged: a network that gives here what that one gives on its device; the same but for fp16, see
+            `half.rounded`.
         kept: nodes left in float, with the reason and its number.
         costs: of the layers alone, the costliest first.
         layers: how many could be converted.
@@ -85,6 +87,7 @@ class Converted:
     """
 
     data: bytes
+    judged: bytes
     kept: list[dict[str, Any]]
     costs: list[LayerCost]
     layers: int
@@ -139,16 +142,18 @@ def _to_half(
     always = [entry.node for entry in unsafe] + [entry.node for entry in costly]
     order = [entry.node for entry in found if entry not in costly]
     step("what has to stay in float")
-    more, data, cosine = keep_until(
+    names = {node.name for node in model.graph.node}
+    more, judged, cosine = keep_until(
         order,
-        lambda kept: finished(half.in_half(model, always + kept)),
+        lambda kept: half.rounded(model, names - {*always, *kept}),
         judges.many,
         judges.many_reference,
         settings.limit,
     )
     kept = [{"node": e.node, "op": e.op, "reason": e.reason, "number": float(f"{e.number:.4g}")} for e in unsafe]
     kept += [_kept(entry) for entry in found if entry in costly or entry.node in more]
-    return Converted(data, kept, found, len(model.graph.node), cosine)
+    data = finished(half.in_half(model, always + more))
+    return Converted(data, judged, kept, found, len(model.graph.node), cosine)
 
 
 def _to_integers(
@@ -177,7 +182,7 @@ def _to_integers(
     kept, data, cosine = keep_until(
         [entry.node for entry in costs], to_bytes, judges.many, judges.many_reference, settings.limit
     )
-    return Converted(data, [_kept(entry) for entry in costs if entry.node in kept], costs, len(nodes), cosine)
+    return Converted(data, data, [_kept(entry) for entry in costs if entry.node in kept], costs, len(nodes), cosine)
 
 
 def _kept(entry: LayerCost) -> dict[str, Any]:

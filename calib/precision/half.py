@@ -133,30 +133,52 @@ def costs(model: ModelProto, kept: list[KeptNode], judge: Judge, reference: Floa
     weights = {name for name, weight in weights_of(model).items() if _is_float(weight) and np.prod(weight.dims) > 1}
     tried = [node for node in model.graph.node if node.name not in safe and weights & set(node.input)]
     found = [
-        LayerCost(node.name, node.op_type, cosine_cost(judge(finished(_rounded(model, node.name))), reference))
-        for node in tried
+        LayerCost(node.name, node.op_type, cosine_cost(judge(rounded(model, {node.name})), reference)) for node in tried
     ]
     return sorted(found, key=lambda entry: -entry.cost)
 
 
-def _rounded(model: ModelProto, name: str) -> ModelProto:
-    """The float32 network in which one node alone has float16 weights and gives float16 results."""
-    rounded = ModelProto()
-    rounded.CopyFrom(model)
-    graph, weights = rounded.graph, weights_of(rounded)
-    index, node = next((i, node) for i, node in enumerate(graph.node) if node.name == name)
-    for place, source in enumerate(node.input):
-        if source in weights and _is_float(weights[source]):
-            values = array_of(weights[source]).astype(np.float16).astype(np.float32)
-            node.input[place] = f"{source}.rounded"
-            graph.initializer.append(numpy_helper.from_array(values, node.input[place]))
-    result = node.output[0]
-    node.output[0] = f"{result}.exact"
-    down = helper.make_node("Cast", [node.output[0]], [f"{result}.half"], f"{name}.down", to=TensorProto.FLOAT16)
-    up = helper.make_node("Cast", [f"{result}.half"], [result], f"{name}.up", to=TensorProto.FLOAT)
-    graph.node.insert(index + 1, down)
-    graph.node.insert(index + 2, up)
-    return rounded
+def rounded(model: ModelProto, chosen: set[str]) -> bytes:
+    """The float32 network in which these nodes have float16 weights and read and give float16 tensors.
+
+    What a device with float16 arithmetic and float32 sums computes. The converted network itself would not show it
+    here: ONNX Runtime has hardly any float16 kernels for CPUs and passes float32 from one node to the next.
+
+    Args:
+        model: float32, from `networks.float_network`.
+        chosen: names of nodes.
+    """
+    exact = ModelProto()
+    exact.CopyFrom(model)
+    graph, weights = exact.graph, weights_of(exact)
+    results, source = set(float_outputs(exact)), graph.input[0].name
+    nodes = _casts(source, f"{source}.half", f"{source}.rounded")
+    for node in [NodeProto.FromString(node.SerializeToString()) for node in graph.node]:
+        nodes.append(node)
+        if node.name not in chosen:
+            continue
+        for place, name in enumerate(node.input):
+            if name == source or (name in weights and _is_float(weights[name])):
+                node.input[place] = f"{name}.rounded"
+        for place, name in enumerate(node.output):
+            if name in results:
+                node.output[place] = f"{name}.exact"
+                nodes += _casts(f"{name}.exact", f"{name}.half", name)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for name, weight in weights.items():
+        if _is_float(weight):
+            with np.errstate(over="ignore"):  # where it does, the judge sees it
+                values = array_of(weight).astype(np.float16).astype(np.float32)
+            graph.initializer.append(numpy_helper.from_array(values, f"{name}.rounded"))
+    return finished(exact)
+
+
+def _casts(source: str, half: str, result: str) -> list[NodeProto]:
+    return [
+        helper.make_node("Cast", [source], [half], f"{half}.down", to=TensorProto.FLOAT16),
+        helper.make_node("Cast", [half], [result], f"{half}.up", to=TensorProto.FLOAT),
+    ]
 
 
 def in_half(model: ModelProto, kept: list[str]) -> ModelProto:

@@ -123,7 +123,7 @@ def _converted(
                 found[role] = convert(chain.content[role], role, inputs[role], judges, settings, _say)
         with step(f"judging on {len(parts.judging)} faces of other people"):
             before = chain.see(parts.judging.images, "float")
-            with chain.exchanged({role: part.data for role, part in found.items()}):
+            with chain.exchanged({role: part.judged for role, part in found.items()}):
                 after = chain.see(parts.judging.images, settings.to)
     assert parts.judging.identities is not None  # identified_faces has seen to it
     return found, compare(before, after, parts.judging.identities)
