@@ -29,7 +29,7 @@ def add_parser(parts: Any) -> None:
     )
     add_bundle(parser, positional=True)
     parser.add_argument("faces", type=Path, help=FACES_HELP)
-    parser.add_argument("--to", choices=("fp16", "int8"), required=True)
+    parser.add_argument("--to", choices=("fp16", "int8"), required=True, help="precision of the new bundle")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument(
         "--network", nargs="+", choices=NETWORKS, help="which to convert (default all that the bundle's mode uses)"

@@ -87,10 +87,9 @@ def test_galleries_of_the_source_are_refused(source: Bundle, faces: Path, tmp_pa
 def test_a_bundle_below_the_limit_is_refused_and_nothing_is_left(
     source: Bundle, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from immunogate.calib.precision import conversion, half
+    from immunogate.calib.precision import half
 
-    monkeypatch.setattr(conversion, "keep_until", lambda order, make, judge, reference, limit: ([], make([]), 0.0))
-    monkeypatch.setattr(half, "in_half", _spoilt)
+    monkeypatch.setattr(half, "rounded", _spoilt)
     assert _convert(source, faces, tmp_path / "new", "--to", "fp16") == 1
     said = capsys.readouterr().err.splitlines()[-1]
     for words in ("refused", "the limit is 0.9999", "--limit"):
@@ -98,17 +97,19 @@ def test_a_bundle_below_the_limit_is_refused_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def _spoilt(model: Any, kept: list[str]) -> Any:
-    """The network with a tenth of noise on its weights."""
-    from onnx import numpy_helper
+def _spoilt(model: Any, chosen: set[str]) -> bytes:
+    """The network with a good deal of noise on its weights."""
+    from onnx import ModelProto, numpy_helper
 
-    draw = np.random.default_rng(8)
-    for weight in model.graph.initializer:
+    from immunogate.calib.precision.networks import finished
+
+    noisy, draw = ModelProto.FromString(model.SerializeToString()), np.random.default_rng(8)
+    for weight in noisy.graph.initializer:
         values = numpy_helper.to_array(weight)
         if values.size > 1 and values.dtype == np.float32:
-            noisy = values + 0.3 * values.std() * draw.standard_normal(values.shape)
-            weight.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), weight.name))
-    return model
+            values = values + 0.3 * values.std() * draw.standard_normal(values.shape)
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float32), weight.name))
+    return finished(noisy)
 
 
 def test_an_interrupt_leaves_nothing_half_written(

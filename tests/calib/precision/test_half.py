@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 
+import onnx
+
 from immunogate.calib.precision import half
 from immunogate.calib.precision.conversion import ConversionSettings, Judges, convert
 from immunogate.calib.precision.networks import finished, float_network, session
@@ -33,6 +35,9 @@ def test_a_planted_overflow_is_found_and_kept(make_network: Any, pictures: Any, 
     assert kept["conv1"]["reason"] == "overflow"
     assert kept["conv1"]["number"] > 65504 / half.HEADROOM
     assert "conv3" not in kept
+    made = {node.name: node for node in onnx.load_model_from_string(done.data).graph.node}
+    assert made["prelu1"].input[0] == made["conv1"].output[0], "a cast to float16 stands between what was kept"
+    assert made["conv2"].input[0] == made["prelu1"].output[0]
     assert cosines(judge(done.data), reference).min() > 0.9999
     assert cosines(judge(done.judged), reference).min() > 0.9999
 
@@ -54,15 +59,12 @@ def test_what_float16_holds_is_converted(make_network: Any, pictures: Any, alone
     assert done.kept[0]["reason"] == "reduction"
     opened = session(done.data)
     assert {opened.get_inputs()[0].type, opened.get_outputs()[0].type} == {"tensor(float)"}
-    import onnx
-
     stored = {weight.name: weight.data_type for weight in onnx.load_model_from_string(done.data).graph.initializer}
     assert stored["first"] == stored["dense"] == TensorProto.FLOAT16
     assert {entry.node for entry in done.costs} == {"conv1", "prelu1", "conv2", "prelu2", "conv3", "dense1"}
 
 
 def test_weights_stored_in_float16_are_folded_first(make_network: Any, pictures: Any, alone: Any) -> None:
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     model = make_network()
