@@ -97,6 +97,8 @@ def converted(bundle: Bundle, faces: Path, out: Path, kind: str, options: Option
     count = (16, 120) if options.quick else (CALIBRATING, JUDGING)
     words = ["calibrate", "precision", bundle.folder, faces, "--out", out, "--to", *KINDS[kind], "--tar-limit", 100]
     words += ["--calibration-faces", count[0], "--judged-faces", count[1], "--threads", 1]
+    if options.quick:  # so few faces give worse scales
+        words += ["--limit", 0.98]
     with redirect_stdout(sys.stderr):
         status = immunogate([str(word) for word in words])
     if status:
