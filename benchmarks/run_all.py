@@ -33,6 +33,7 @@ BENCHMARKS = {
     "bench_detector": "bench_detector",
     "bench_recogniser": "bench_recogniser",
     "bench_default_bundle": "bench_default_bundle",
+    "bench_precision": "bench_precision",
     "bench_training": "bench_training",
     "verification": "verification_mobilefacenet_lfw_dev",
     "bench_gpu_kernels": "bench_gpu_kernels",

@@ -18,14 +18,14 @@ from immunogate.bundle import Bundle, open_bundle, write_manifest
 from immunogate.errors import UsageError
 from immunogate.export.card import model_card
 from immunogate.export.detectors import portable_detector
-from immunogate.export.folders import check_free, folder_written_whole
 from immunogate.export.onnx_graph import OPSET, graph_of, in_precision
 from immunogate.export.sources import Sources, check_top_k
 from immunogate.files import sha256_of_file
+from immunogate.folders import check_free, folder_written_whole
 from immunogate.kernels.antibody import MODES, AntibodySettings
 from immunogate.manifest import (
+    EXPORT_PRECISIONS,
     MANIFEST_NAME,
-    PRECISIONS,
     AnalyzerEntry,
     DetectorEntry,
     FileEntry,
@@ -53,7 +53,8 @@ class ExportOptions:
     """What to make.
 
     Attributes:
-        precision: of analyzer and recogniser, see `immunogate.manifest.PRECISIONS`; the small detector stays fp32.
+        precision: of analyzer and recogniser, see `immunogate.manifest.EXPORT_PRECISIONS`; the small detector stays
+            fp32.
         storage: of the eigenbasis: float32, float16 or int8.
         mode: inference mode; by default fixed without a purifier and expected with one.
         top_k: eigenfaces kept in mode fixed.
@@ -79,8 +80,8 @@ class ExportOptions:
     views: int = 1
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"unknown precision {self.precision!r}", f"Use one of: {', '.join(PRECISIONS)}")
+        if self.precision not in EXPORT_PRECISIONS:
+            raise UsageError(f"unknown precision {self.precision!r}", f"Use one of: {', '.join(EXPORT_PRECISIONS)}")
         if self.views not in VIEWS:
             raise UsageError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views}")
         if self.storage not in STORAGES:

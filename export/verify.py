@@ -24,6 +24,9 @@ LIMITS: dict[str, dict[str, float]] = {
     "fp16": {"embedding": 1e-2, "cosine": 0.999, "probability": 1e-2, "pair": 1e-2, "pixels": 0.01},
 }
 LIMITS["fp16-weights"] = LIMITS["fp16"]
+LIMITS["int8"] = LIMITS["int8-cpu"] = {
+    "embedding": 0.1, "cosine": 0.98, "probability": 0.5, "pair": 0.1, "pixels": 0.01,
+}  # fmt: skip
 """Limits by precision of the networks: largest difference of an embedding's component, least cosine, largest shift
 of a probability, largest shift of the score of a pair; and of the kernels against float64, in grey levels."""
 

@@ -15,7 +15,6 @@ from onnx import ModelProto
 from immunogate.basis import basis_from_bytes
 from immunogate.bundle import Bundle
 from immunogate.errors import UsageError
-from immunogate.export.folders import check_free, folder_written_whole
 from immunogate.export.triton.config import (
     BACKENDS,
     MOST_IN_A_BATCH,
@@ -26,6 +25,7 @@ from immunogate.export.triton.config import (
     model_config,
 )
 from immunogate.export.triton.graphs import FACE, mean_graph, purifier_graph, spectrum_graph
+from immunogate.folders import check_free, folder_written_whole
 from immunogate.kernels.antibody import AntibodySettings
 from immunogate.manifest import Manifest
 

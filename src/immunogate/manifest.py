@@ -22,8 +22,11 @@ MOST_NESTED = 32
 """Levels of nesting that free-form fields (provenance) may have."""
 
 STATUSES = ("measured", "provisional")
-PRECISIONS = ("fp32", "fp16", "fp16-weights")
+EXPORT_PRECISIONS = ("fp32", "fp16", "fp16-weights")
 """Of networks: weights and arithmetic in float32 or float16, or float16 weights for arithmetic in float32."""
+
+PRECISIONS = (*EXPORT_PRECISIONS, "int8", "int8-cpu")
+"""Those that export makes, and those that take faces to make, see `immunogate.calib.precision.integers`."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 T = TypeVar("T")
 

@@ -132,3 +132,13 @@ def test_default_bundle(run_script: RunScript) -> None:
     assert 0 < frame["p50"] <= frame["p99"]
     assert sum(measured["every_face_in_every_frame"]["outcomes"].values()) >= 20
     assert 0 < measured["bundle"]["bytes"] <= 25e6
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_precision(run_script: RunScript, data_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    part = run_script("bench_precision")["measured"]["bundles"]["default"]
+    assert set(part["accuracy"]) == set(part["networks"]) == {"fp16", "int8", "int8 for cpu"}
+    assert part["accuracy"]["fp16"]["purified"]["mean"] > part["accuracy"]["int8"]["purified"]["mean"] > 0.99
+    assert all(len(kind["speed_up"]) == 2 for times in part["times_ms"].values() for kind in times.values())

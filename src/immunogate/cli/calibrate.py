@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from immunogate.cli import calibrate_precision
 from immunogate.cli.common import (
     FACES_HELP,
     add_backend,
@@ -30,7 +31,11 @@ UNDEFENDED_RATE = 1e-3
 
 def add_parser(subparsers: Any) -> None:
     """Add the command and its parts."""
-    parser = subparsers.add_parser("calibrate", help="measure thresholds", description="Measure a bundle's limits.")
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="measure thresholds, change precision",
+        description="Measure on faces, and write into bundles.",
+    )
     parts = parser.add_subparsers(title="what", metavar="WHAT", required=True)
     threshold = parts.add_parser(
         "threshold",
@@ -47,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
     add_runner(threshold)
     add_json(threshold)
     threshold.set_defaults(run=run)
+    calibrate_precision.add_parser(parts)
 
 
 def run(arguments: argparse.Namespace) -> int:

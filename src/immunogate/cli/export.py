@@ -9,7 +9,7 @@ from typing import Any
 
 from immunogate.cli.common import FACES_HELP, add_json, identified_faces, print_json, step
 from immunogate.errors import InputError
-from immunogate.manifest import PRECISIONS
+from immunogate.manifest import EXPORT_PRECISIONS
 
 LARGEST_NOTES = 1 << 20
 RECOGNISERS_HELP = (
@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=EXPORT_PRECISIONS,
         default="fp32",
         help="of the networks; fp16-weights halves their files and calculates in fp32 (default fp32)",
     )
