@@ -254,16 +254,3 @@ def test_a_network_of_pixels_begins_as_the_filter_of_the_variances(architecture:
     assert torch.allclose(p[:2], torch.tensor([0.8, 0.5]), atol=0.12)
     assert p[2] < 0.05
     assert p[3] < p[2]
-
-
-def test_a_checkpoint_says_how_many_leading_coefficients_are_read(tmp_path: Path) -> None:
-    torch.manual_seed(6)
-    network = SpectralPurifier(torch.linspace(3, 0.2, 14), 10, gated=False, leading=5).eval()
-    torch.save(checkpoint_of(network), tmp_path / "p.pt")
-
-    loaded = load_purifier(tmp_path / "p.pt")
-
-    assert isinstance(loaded, SpectralPurifier)
-    assert (loaded.leading, loaded.components) == (5, 12)
-    with torch.inference_mode():
-        assert torch.equal(loaded(torch.ones(2, 14)), network(torch.ones(2, 14)))

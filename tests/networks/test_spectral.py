@@ -209,32 +209,3 @@ def test_gradients_go_through_the_gate(basis: Eigenbasis, faces: Any) -> None:
     held = faces[:1].clone().requires_grad_()
     twin.embed(twin.purify(held, twin.probabilities(faces[:1]).detach()))[0, 0].backward()
     assert float((point.grad - held.grad).abs().max()) > 1e-3 * float(held.grad.abs().max())
-
-
-def test_a_network_of_leading_coefficients_reads_nothing_else() -> None:
-    torch.manual_seed(1)
-    made = SpectralPurifier(torch.linspace(5, 0.5, GENES + 2), 16, gated=False, leading=6)
-    with torch.no_grad():
-        made.generator.weight.normal_()
-    spectrum = torch.randn(1, GENES + 2, generator=torch.Generator().manual_seed(7))
-    jacobian = torch.autograd.functional.jacobian(made.eval(), spectrum)[0, :, 0]
-    assert jacobian.shape == (GENES, GENES + 2)
-    assert bool((jacobian[:, :6].abs().max(dim=0).values > 0).all())
-    assert float(jacobian[:, 6:].abs().max()) == 0
-
-
-def test_a_network_of_leading_coefficients_begins_as_the_filter() -> None:
-    scale = torch.linspace(5, 0.5, GENES + 2)
-    made = SpectralPurifier(scale, 16, gated=False, leading=6)
-    made.begin_as_filter(1.5)
-    variance = scale[:GENES].square()
-    with torch.no_grad():
-        made.generator.weight.zero_()
-        found = made(torch.zeros(1, GENES + 2))[0]
-    torch.testing.assert_close(found, variance / (variance + 1.5**2), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("leading", [-1, GENES + 1])
-def test_more_leading_coefficients_than_there_are_can_not_be_read(leading: int) -> None:
-    with pytest.raises(UsageError, match="leading"):
-        SpectralPurifier(torch.ones(GENES + 2), leading=leading)

@@ -11,7 +11,6 @@ from typing import Any
 from immunogate.errors import UsageError
 from immunogate.files import read_bytes
 from immunogate.networks.purifier import ARCHITECTURES
-from immunogate.structs import PIXELS
 from immunogate.training.ranges import expect_within
 from immunogate.views import VIEWS
 
@@ -34,7 +33,6 @@ class TrainingSettings:
     Attributes:
         architecture: paper, compact or spectral.
         width: of the hidden layers of spectral.
-        leading: coefficients that spectral reads; 0 reads all of them, the length of the remainder and the grain.
         gated: whether a share of the remainder, which no eigenface explains, may be let through.
         shrinkage: every architecture begins as the filter v / (v + s^2) of each coefficient's variance v: paper and
             compact, which do not know the grain, with s = shrinkage, spectral with that s at twice the usual grain.
@@ -83,7 +81,6 @@ class TrainingSettings:
 
     architecture: str = "spectral"
     width: int = 512
-    leading: int = 0
     gated: bool = False
     shrinkage: float = 0.25
     temperature: float = 0.1
@@ -151,7 +148,6 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 _RANGES: dict[str, tuple[float, float]] = {
     "width": (1, 8192),
     "shrinkage": (1e-4, 1e4),
-    "leading": (0, PIXELS),
     "temperature": (1e-3, 1e3),
     "clones": (2, 4096),
     "relaxation": (0.01, 10),

@@ -94,7 +94,7 @@ def new_purifier(settings: TrainingSettings, basis: Eigenbasis, faces: Tensor) -
         centred = usual - torch.from_numpy(basis.mean)
         clean = analyzer_input(usual, centred, centred @ torch.from_numpy(basis.basis).T)
         scale = clean.square().mean(dim=0).sqrt()
-        network = SpectralPurifier(scale, settings.width, gated=settings.gated, leading=settings.leading)
+        network = SpectralPurifier(scale, settings.width, gated=settings.gated)
         network.begin_as_filter(settings.shrinkage)
         return network
 

@@ -159,8 +159,7 @@ def _spectral(path: Path, gated: bool) -> SpectralPurifier:
     scale, hidden = state.get("scale"), state.get("details.weight")
     if scale is None or scale.ndim != 1 or len(scale) < 3 or hidden is None or hidden.ndim != 2:
         raise CheckpointError(f"{path} does not say its number of eigenfaces: it has no vector scale", _MEND)
-    leading = 0 if "loudness.weight" in state else min(hidden.shape[1], len(scale) - 2)
-    network = SpectralPurifier(torch.ones(len(scale)), len(hidden), gated=gated, leading=leading)
+    network = SpectralPurifier(torch.ones(len(scale)), len(hidden), gated=gated)
     fit_state(network, state, f"{path} as a spectral purifier")
     return network
 

@@ -18,9 +18,6 @@ from immunogate.structs import CROP_SIZE
 
 WIDTH = 512
 SLOTS = 128
-MOST = 8.0
-"""Standard deviations at which a coefficient is clipped before it is read."""
-
 BANDS = 32
 """Groups of neighbouring eigenfaces whose loudness is summed up."""
 
@@ -66,12 +63,9 @@ class SpectralPurifier(nn.Module):
         scale: (n + 2,) usual size of each entry of `analyzer_input` over clean faces: its root mean square.
         width: of the hidden layers.
         gated: give a last probability, the share of the remainder that is let through.
-        leading: read that many leading coefficients and nothing else; 0 reads all of them, the remainder and the grain.
-            What a network reads, an attacker who knows it can change: leading coefficients are so large that noise
-            hardly moves them.
 
     Raises:
-        UsageError: a width below 1, or more leading coefficients than there are.
+        UsageError: a width below 1.
     """
 
     architecture = "spectral"
@@ -79,19 +73,17 @@ class SpectralPurifier(nn.Module):
     scale: Tensor
     bands: Tensor
 
-    def __init__(self, scale: Tensor, width: int = WIDTH, *, gated: bool = True, leading: int = 0) -> None:
+    def __init__(self, scale: Tensor, width: int = WIDTH, *, gated: bool = True) -> None:
         super().__init__()
         if width < 1:
             raise UsageError(f"a spectral purifier of width {width} was asked for", "Ask for at least 1")
         self.components = len(scale) - 2
-        if not 0 <= leading <= self.components:
-            raise UsageError(f"{leading} leading coefficients of {self.components} were to be read", "Read fewer")
         self.gated = gated
-        self.leading = leading
         outputs, bands = self.components + gated, min(BANDS, self.components)
         self.register_buffer("scale", scale.detach().clamp_min(LEAST_SCALE))
         self.register_buffer("bands", _bands(self.components, bands), persistent=False)
-        self.details = nn.Linear(leading or 2 * self.components, width)
+        self.details = nn.Linear(2 * self.components, width)
+        self.loudness = nn.Linear(bands + 2, width)
         self.analyzer = nn.Sequential(
             nn.LayerNorm(width),
             nn.GELU(),
@@ -101,10 +93,8 @@ class SpectralPurifier(nn.Module):
         )
         self.memory = SlotMemory(width)
         self.generator = nn.Linear(width, outputs)
-        if not leading:
-            self.loudness = nn.Linear(bands + 2, width)
-            self.direct = nn.Linear(bands + 2, outputs, bias=False)
-            self.own = nn.Parameter(torch.zeros(self.components))
+        self.direct = nn.Linear(bands + 2, outputs, bias=False)
+        self.own = nn.Parameter(torch.zeros(self.components))
         with torch.no_grad():
             self.generator.weight.mul_(0.1)
         self.begin_as_filter(0.2)
@@ -117,12 +107,9 @@ class SpectralPurifier(nn.Module):
         the leading k eigenfaces do, so training begins there. s is ``deviation`` at twice the usual grain and grows
         with the grain's root.
         """
-        at_usual_grain = 0.0 if self.leading else 0.5 * math.log(4)
-        log_odds = 2 * (self.scale.log() - math.log(deviation)) + at_usual_grain
+        log_odds = 2 * (self.scale.log() - math.log(deviation)) + 0.5 * math.log(4)
         self.generator.bias.copy_(log_odds[: len(self.generator.bias)].clamp(-5, 5))
         self.generator.bias[self.components :] = 0.0
-        if self.leading:
-            return
         self.direct.weight.zero_()
         self.direct.weight[:, -1] = -0.5
         self.direct.weight[self.components :, -1] = -1.5
@@ -130,13 +117,10 @@ class SpectralPurifier(nn.Module):
     def forward(self, spectrum: Tensor) -> Tensor:
         """(B, n + 2) float32, see `analyzer_input`, to (B, n) or, gated, (B, n + 1) float32 in (0, 1)."""
         standard = spectrum / self.scale
-        if self.leading:
-            hidden = self.details(standard[:, : self.leading].clamp(-MOST, MOST))
-            return torch.sigmoid(self.generator(self.memory(self.analyzer(hidden))))
         own, rest = standard[:, : self.components], standard[:, self.components :]
         magnitude = torch.log(own.abs() + _LEAST_MAGNITUDE)
         loudness = torch.log(torch.cat([own.square() @ self.bands, rest.square()], dim=1) + _LEAST_MAGNITUDE**2)
-        details = self.details(torch.cat([own.clamp(-MOST, MOST), magnitude], dim=1))
+        details = self.details(torch.cat([own.clamp(-8, 8), magnitude], dim=1))
         log_odds = self.generator(self.memory(self.analyzer(details + self.loudness(loudness))))
         log_odds = log_odds + self.direct(loudness)
         own_odds = self.own * (magnitude + _CENTRE)
