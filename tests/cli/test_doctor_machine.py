@@ -203,3 +203,9 @@ def test_doctor_shows_all_of_it(immunogate: Command, monkeypatch: pytest.MonkeyP
     assert report["runners"]["obstacles"]["cpu"] is None
     has_gstreamer = report["video"]["GStreamer"]
     assert any("GStreamer" in warning for warning in report["warnings"]) is not has_gstreamer
+
+
+def test_a_toolkit_that_states_its_version_by_its_folder_alone(tmp_path: Path) -> None:
+    (tmp_path / "usr/local/cuda-13.0").mkdir(parents=True)
+    (tmp_path / "usr/local/cuda").symlink_to("cuda-13.0")
+    assert examine_software(tmp_path)["CUDA toolkit"]["system"] == "13.0"

@@ -103,12 +103,14 @@ def _debian_packages(root: Path) -> dict[str, str]:
 
 
 def _toolkit(root: Path) -> str | None:
-    """The version that the toolkit in /usr/local/cuda states of itself."""
+    """The version that the toolkit in /usr/local/cuda states of itself; some state it in the folder's name alone."""
+    folder = root / "usr/local/cuda"
     try:
-        stated = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
+        stated = json.loads((folder / "version.json").read_text(encoding="utf-8"))
         return str(stated["cuda"]["version"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        named = re.fullmatch(r"cuda-(\d+(\.\d+)*)", folder.resolve().name)
+        return named[1] if named else None
 
 
 def _first(packages: dict[str, str], pattern: str) -> str | None:
