@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from scripted import ScriptedDetector
 
 from immunogate.bundle import Bundle
 from immunogate.errors import UsageError
@@ -16,7 +17,6 @@ from immunogate.runtime.chain import open_chain
 from immunogate.runtime.decide import Policy
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.pipeline import FrameResult, Gate
-from immunogate.runtime.upright import VIEW
 from immunogate.structs import Faces, Frame, Pixels
 
 MakeFrame = Callable[..., Frame]
@@ -27,13 +27,7 @@ Process = Callable[..., FrameResult]
 def process(tiny_bundle: Bundle, frame_of: MakeFrame) -> Iterator[Process]:
     """The gate's result for a frame with one face at each given place; everybody is allowed at once."""
 
-    class Scripted:
-        faces = Faces.none()
-
-        def detect(self, pixels: Pixels) -> Faces:
-            return Faces.none() if pixels.shape[:2] == (VIEW, VIEW) else self.faces  # landmarks stay as scripted
-
-    detector: Any = Scripted()
+    detector = ScriptedDetector()
     with open_chain(tiny_bundle, threads=1) as chain:
         chain.detector = detector
         anybody = Templates(["José"], np.eye(1, 16, dtype=np.float32))
@@ -43,7 +37,7 @@ def process(tiny_bundle: Bundle, frame_of: MakeFrame) -> Iterator[Process]:
         def run(pixels: Pixels, *places: tuple[int, int], index: int = 0) -> FrameResult:
             offsets = np.array(places, np.float32).reshape(-1, 1, 2)
             boxes = np.concatenate([offsets, offsets + 112], axis=1).reshape(-1, 4).astype(np.float32)
-            detector.faces = Faces(boxes, (TEMPLATE + offsets).astype(np.float32), np.ones(len(places), np.float32))
+            detector.next = Faces(boxes, (TEMPLATE + offsets).astype(np.float32), np.ones(len(places), np.float32))
             return gate.process(frame_of(pixels, index))
 
         yield run

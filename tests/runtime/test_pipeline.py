@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripted import ScriptedDetector
 
 from immunogate.bundle import Bundle
 from immunogate.runtime.align import TEMPLATE
@@ -36,20 +37,6 @@ def seen(*places: tuple[int, int]) -> Faces:
     landmarks = (TEMPLATE * 1.2 + offsets).astype(np.float32)
     corners = np.concatenate([offsets, offsets + 134], axis=1).reshape(-1, 4)
     return Faces(corners.astype(np.float32), landmarks, np.ones(len(places), np.float32))
-
-
-class ScriptedDetector:
-    """Gives what the test put down; an exception is raised. It finds nothing in turned views, so landmarks stay."""
-
-    def __init__(self) -> None:
-        self.next: Faces | Exception = Faces.none()
-
-    def detect(self, pixels: Pixels) -> Faces:
-        if pixels.shape[:2] == (VIEW, VIEW):
-            return Faces.none()
-        if isinstance(self.next, Exception):
-            raise self.next
-        return self.next
 
 
 @dataclass
