@@ -52,8 +52,18 @@ class FakePoint:
         self.stream, self.at = stream, -1
 
 
+STREAMS: dict[int, tuple[FakeCalls, FakeStream]] = {}
+"""All open streams, by the address under which a library knows them."""
+
+
+def queue_at(address: int, work: Work) -> None:
+    """Queue work as a library does that was given a stream's address."""
+    calls, stream = STREAMS[address]
+    calls.queue(stream, work)
+
+
 class FakeCalls:
-    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated.
+    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated; the rest counts.
 
     Args:
         lazy: nothing is done before somebody waits for it.
@@ -68,6 +78,7 @@ class FakeCalls:
         self._hasty, self._made = hasty, 0
         self.memory: dict[int, Array] = {}
         self.launches: list[str] = []
+        self.allocations = self.graph_launches = 0
         self.is_closed = False
         self._lazy = lazy
         self._streams: list[FakeStream] = []
@@ -90,6 +101,7 @@ class FakeCalls:
             stream.pending.popleft()()
 
     def allocate(self, kind: Kind, nbytes: int) -> Memory:
+        self.allocations += 1
         octets = np.full(nbytes + 256, 0xA5, np.uint8)
         octets = octets[-octets.ctypes.data % 256 :][:nbytes]  # whoever reads what was never written sees rubbish
         self.memory[octets.ctypes.data] = octets
@@ -124,6 +136,7 @@ class FakeCalls:
     def new_stream(self) -> FakeStream:
         self._streams.append(FakeStream(lazy=self._lazy and self._made not in self._hasty))
         self._made += 1
+        STREAMS[id(self._streams[-1])] = self, self._streams[-1]
         return self._streams[-1]
 
     def stream_address(self, stream: FakeStream) -> int:
@@ -136,6 +149,7 @@ class FakeCalls:
     def free_stream(self, stream: FakeStream) -> None:
         self._drain(stream)
         self._streams.remove(stream)
+        del STREAMS[id(stream)]
 
     def new_event(self) -> list[FakePoint]:
         return []
@@ -196,6 +210,7 @@ class FakeCalls:
         stream.noted = None
 
     def launch_graph(self, graph: list[Work], stream: FakeStream) -> None:
+        self.graph_launches += 1
         for work in graph:
             self.queue(stream, work)
 
