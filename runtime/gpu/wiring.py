@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 
 def network_of(runner: Runner) -> DeviceNetwork | None:
-    """A runner's network on the device's memory; None where it runs elsewhere, or takes rows of any shape."""
-    return EngineNetwork(runner) if isinstance(runner, Engine) and runner.buckets else None
+    """A runner's network on the device's memory; None where it runs elsewhere."""
+    return EngineNetwork(runner) if isinstance(runner, Engine) else None
 
 
 def detector_for(purifier: Purifier, runner: Runner, longest_side: int) -> Detector:

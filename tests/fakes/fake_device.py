@@ -16,8 +16,9 @@ import ctypes
 import re
 import subprocess
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from immunogate.errors import ImmunogateError
 from immunogate.kernels import compile as compiling
 from immunogate.kernels.device import Device, Stream, View
 from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
@@ -310,6 +312,9 @@ class FakeEngine(Runner):
     def bucket_for(self, count: int) -> int:
         return next(bucket for bucket in self.buckets if bucket >= count)
 
+    def hold(self, shape: tuple[int, ...]) -> None:
+        raise AssertionError("an engine of batch sizes holds no shapes")
+
     def input_view(self, bucket: int) -> View:
         return self._input.view((bucket, *self._row), np.float32)
 
@@ -357,6 +362,35 @@ def build_emulator(folder: Path) -> ctypes.CDLL:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(path))
+
+
+def short_of_memory(device: Device, work: Callable[[], None]) -> int:
+    """Do work that opens and closes; its first, then its second ... allocation fails, until it gets through.
+
+    Each time nothing may stay open that was not before. How often it failed is returned.
+    """
+    calls: Any = device.calls
+    real, before = calls.allocate, device.live
+    for place in count():
+        left = iter([False] * place + [True])
+
+        def allocate(kind: Kind, nbytes: int, left: Iterator[bool] = left) -> Memory:
+            if next(left, False):
+                raise MemoryError("no memory is left")
+            return real(kind, nbytes)  # type: ignore[no-any-return]
+
+        calls.allocate = allocate
+        try:
+            work()
+        except ImmunogateError as error:
+            if "no memory is left" not in str(error):
+                raise
+            assert device.live == before
+        else:
+            return place
+        finally:
+            calls.allocate = real
+    raise AssertionError("it never got through")
 
 
 def name_as_code(name: str, architecture: str) -> compiling.Compiled:

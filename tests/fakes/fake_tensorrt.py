@@ -14,6 +14,7 @@ import enum
 import json
 import types
 import weakref
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def fake_tensorrt(version: str, without: tuple[str, ...] = ()) -> Any:  # noqa: 
             return all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
 
         def get_tensor_shape(self, name: str) -> Any:
-            return self._engine._outputs(np.zeros(self._shape, np.float32))[name].shape
+            return self._engine._output_shapes(self._shape)[name]
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             self._addresses[name] = memory
@@ -267,6 +268,10 @@ def fake_tensorrt(version: str, without: tuple[str, ...] = ()) -> Any:  # noqa: 
 
         def _outputs(self, given: Any) -> dict[str, Any]:
             return dict(zip(self._names[1:], self._session.run(None, {self._input: given}), strict=True))
+
+        @cache  # noqa: B019 - engines are few, and running one is how it knows
+        def _output_shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+            return {name: values.shape for name, values in self._outputs(np.zeros(shape, np.float32)).items()}
 
         def get_tensor_name(self, number: int) -> str:
             return self._names[number]
