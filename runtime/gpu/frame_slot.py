@@ -105,9 +105,12 @@ class FrameSlot:
 
     def faces(self) -> Faces:
         """The faces of the frame, as `immunogate.runtime.detect.Detector.detect` gives them; waits for them."""
+        return self._detector.decode(self.outputs(), self._size)
+
+    def outputs(self) -> dict[str, npt.NDArray[Any]]:
+        """What the network said of the frame, until the next one; waits for it."""
         self._detected.synchronize()
-        outputs: dict[str, npt.NDArray[Any]] = dict(self._said.host)
-        return self._detector.decode(outputs, self._size)
+        return dict(self._said.host)
 
     def _detect(self, stream: Stream) -> None:
         pixels = reshaped(self.picture.pixels, (1, *self.picture.pixels.shape))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import EmulatedCalls, FakeNetwork, name_as_code
+from fake_device import EmulatedCalls, name_as_code
+from fake_networks import FakeNetwork
 
 from immunogate.basis import basis_from_bytes
 from immunogate.bundle import Bundle

@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fake_device import FakeEngine, FakeNetwork, short_of_memory
+from fake_device import short_of_memory
+from fake_networks import FakeEngine, FakeNetwork
 
 from immunogate.kernels.device import Device
 from immunogate.runtime.align import TEMPLATE, align
