@@ -1,4 +1,4 @@
-"""FAKE networks on the fake device: ONNX Runtime, on the memory behind the device's addresses, in the stream's order."""
+"""FAKE networks on the fake device: ONNX Runtime on the memory behind its addresses, in the order of its streams."""
 
 from __future__ import annotations
 
