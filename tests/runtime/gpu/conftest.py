@@ -21,7 +21,7 @@ from immunogate.bundle import Bundle
 from immunogate.kernels import compile as compiling
 from immunogate.kernels.device import Device, binding_versions, open_device, probe
 from immunogate.kernels.launch import CudaKernels
-from immunogate.runtime.chain import FaceChain, antibody_settings, open_chain
+from immunogate.runtime.chain import FaceChain, antibody_settings
 from immunogate.runtime.decide import Policy
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.gallery import Templates
@@ -157,12 +157,11 @@ def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
         assert {k: v for k, v in a.items() if k not in numbers} == {k: v for k, v in b.items() if k not in numbers}
 
 
-def enrolled(bundle: Bundle, frames: list[Any], mode: str) -> Templates:
+def enrolled(chain: FaceChain, frames: list[Any]) -> Templates:
     """The man of the first frame, and two who do not come."""
-    with open_chain(bundle, mode=mode) as chain:
-        landmarks = chain.detector.detect(frames[0].pixels).landmarks[0]
-        crop, _ = chain.crop(frames[0].pixels, landmarks)
-        man = chain.recognise(crop[None], [0], [0]).purified[0]
+    landmarks = chain.detector.detect(frames[0].pixels).landmarks[0]
+    crop, _ = chain.crop(frames[0].pixels, landmarks)
+    man = chain.recognise(crop[None], [0], [0]).purified[0]
     others = np.random.default_rng(1).normal(size=(2, len(man)))
     vectors = np.stack([others[0], man, others[1]]).astype(np.float32)
     return Templates(["nobody", "man", "else"], vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

@@ -50,8 +50,8 @@ def wired(device: Device, monkeypatch: pytest.MonkeyPatch) -> Device:
 def test_decisions_on_a_clip(wired: Device, tiny_bundle: Bundle, clip: Any, frame_of: Any, deciding: Any) -> None:
     """Two people, several looks; the tiny bundle's networks are random, and so is who is recognised."""
     frames = [frame_of(frame.pixels, frame.index) for frame in clip("both")[:4]]
-    templates = deciding.enrolled(tiny_bundle, frames, "select")
     with open_chain(tiny_bundle, mode="select") as cpu, open_chain(tiny_bundle, mode="select", backend="cuda") as chain:
+        templates = deciding.enrolled(cpu, frames)
         assert wired.made["graph"] == 3  # two buckets' and the one of a frame that was tried
         want = deciding.decisions(cpu, frames, templates)
         deciding.same(deciding.decisions(chain, frames, templates), want)
@@ -66,8 +66,8 @@ def test_a_face_with_a_fault_is_denied_and_the_other_is_not(
     wired: Device, tiny_bundle: Bundle, clip: Any, frame_of: Any, deciding: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = [frame_of(frame.pixels, frame.index) for frame in clip("both")[:3]]
-    templates = deciding.enrolled(tiny_bundle, frames, "expected")
     with open_chain(tiny_bundle, mode="expected", backend="cuda") as chain:
+        templates = deciding.enrolled(chain, frames)
         recognise = chain._path.recognise  # type: ignore[union-attr]
 
         def broken(*given: Any) -> Any:

@@ -75,7 +75,6 @@ def test_decisions_are_the_cpus(
     machine: FakeMachine, engines: Path, tiny_bundle: Bundle, clip: Any, frame_of: Any, deciding: Any
 ) -> None:
     frames = [frame_of(frame.pixels, frame.index) for frame in clip("both")[:3]]
-    templates = deciding.enrolled(tiny_bundle, frames, "select")
     with (
         open_chain(tiny_bundle, mode="select") as cpu,
         open_chain(tiny_bundle, mode="select", backend="auto", runner="auto") as chain,
@@ -83,6 +82,7 @@ def test_decisions_are_the_cpus(
         assert stays_on_the_device(chain)
         assert kinds(chain) == ["tensorrt"] * 3
         (device,) = machine.devices
+        templates = deciding.enrolled(cpu, frames)
         want = deciding.decisions(cpu, frames, templates)
         runs = machine.trt.fake.runs
         deciding.same(deciding.decisions(chain, frames, templates), want)
@@ -104,9 +104,9 @@ def test_decisions_of_the_bundle_that_ships(machine: FakeMachine, clip: Any, fra
     bundle = open_bundle(shipped_bundle())
     built(bundle)
     frames = [frame_of(frame.pixels, frame.index) for frame in clip("man")[:2]]
-    templates = deciding.enrolled(bundle, frames, "expected")
     with open_chain(bundle) as cpu, open_chain(bundle, backend="cuda", runner="tensorrt") as chain:
         assert stays_on_the_device(chain)
+        templates = deciding.enrolled(cpu, frames)
         want = deciding.decisions(cpu, frames, templates)
         deciding.same(deciding.decisions(chain, frames, templates), want)
     assert "allow" in {decision["outcome"] for decision in want}
@@ -226,7 +226,7 @@ def test_by_the_command_line(
     folder = str(tiny_bundle.folder)
     clip = str(data_dir / "video" / "head-pose-face-detection-male.gif")
     watch = ["run", "--bundle", folder, "--gallery", str(tmp_path / "people.db"), "--source", clip, "--json"]
-    watch += ["--max-frames", "3", "--max-decision-age-ms", "60000", "--backend", "cuda", "--runner", "tensorrt"]
+    watch += ["--max-frames", "2", "--max-decision-age-ms", "60000", "--backend", "cuda", "--runner", "tensorrt"]
     with Gallery(tmp_path / "people.db", tiny_bundle.manifest.embedding_hash(), 16, create=True) as gallery:
         gallery.enroll([Sample("somebody", np.eye(16, dtype=np.float32)[0], "a.jpg", "0" * 64)])
     assert main(watch) == 1
