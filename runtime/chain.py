@@ -251,6 +251,8 @@ def open_chain(
         detector.expect((None, 3, None, None), DETECTOR_OUTPUTS)
         purifier = Purifier(settings, kernels, analyzer)
         path = face_path_for(purifier, analyzer, recogniser, entry)
+        if path is not None:
+            opened.callback(path.close)
         chain = FaceChain(
             detector_for(purifier, detector, longest_side),
             purifier,

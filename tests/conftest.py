@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def dynamic_yunet(data_dir: Path) -> bytes:
 def _write_tiny_bundle(folder: Path, *, analyzer: bool = True, mode: str = "fixed") -> Bundle:
     folder.mkdir(parents=True)
     draw = np.random.default_rng(7)
-    save_basis(folder / "basis.npz", _random_basis(draw))
+    basis, draw.bit_generator.state = _random_basis()
+    save_basis(folder / "basis.npz", basis)
     (folder / "recogniser.onnx").write_bytes(_random_network(draw, 3, 96, TINY_EMBEDDING, "embedding"))
     if analyzer:
         (folder / "analyzer.onnx").write_bytes(_random_network(draw, 1, 112, TINY_GENES, "probabilities"))
@@ -166,14 +168,17 @@ def _write_tiny_bundle(folder: Path, *, analyzer: bool = True, mode: str = "fixe
     return open_bundle(folder).with_calibration(limits)
 
 
-def _random_basis(draw: np.random.Generator) -> Eigenbasis:
-    """Smooth, as eigenfaces are, so that a face is not lost altogether in the projection."""
+@cache
+def _random_basis() -> tuple[Eigenbasis, Any]:
+    """Smooth, as eigenfaces are, so that a face is not lost altogether in the projection; and how draws go on."""
+    draw = np.random.default_rng(7)
     coarse = draw.standard_normal((TINY_GENES, 14, 14))
     smooth = np.kron(coarse, np.ones((1, 8, 8))).reshape(TINY_GENES, PIXELS)
     rows = np.linalg.qr(smooth.T)[0].T.astype(np.float32)
     mean = draw.uniform(-0.3, 0.3, PIXELS).astype(np.float32)
     values = np.geomspace(400, 1, TINY_GENES).astype(np.float32)
-    return Eigenbasis(mean, np.ascontiguousarray(rows), values, float(values.sum()) * 1.1, 1000)
+    basis = Eigenbasis(mean, np.ascontiguousarray(rows), values, float(values.sum()) * 1.1, 1000)
+    return basis, draw.bit_generator.state
 
 
 def _random_network(draw: np.random.Generator, channels: int, width: int, outputs: int, name: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from immunogate.kernels.device.calls import Kind, Octets
+from immunogate.kernels.device.calls import Kind, Memory, Octets
 from immunogate.kernels.device.driver import DeviceError
 from immunogate.kernels.device.owned import Owned
 
@@ -167,6 +167,9 @@ class View:
 class Buffer(Owned, View):
     """An array in memory of its own. Make it with `Device.empty` or `Device.upload`.
 
+    Raises:
+        DeviceError: there is not so much memory.
+
     Attributes:
         kind: device, pinned or mapped.
         start: its address, as the device sees it; 0 for pinned memory.
@@ -174,7 +177,7 @@ class Buffer(Owned, View):
     """
 
     def __init__(self, device: Device, shape: tuple[int, ...], dtype: npt.DTypeLike, kind: Kind) -> None:
-        memory = device.calls.allocate(kind, max(bytes_of(shape, dtype), 1))
+        memory = _allocated(device, kind, max(bytes_of(shape, dtype), 1))
         Owned.__init__(self, device, f"{kind} buffer", memory)
         View.__init__(self, self, shape, dtype)
         self.kind, self.start = kind, memory.address
@@ -197,6 +200,16 @@ class Buffer(Owned, View):
             raise DeviceError("this buffer is used by a graph", "Close the graph first")
         self.octets = None
         self.device.calls.free(self.handle)
+
+
+def _allocated(device: Device, kind: Kind, nbytes: int) -> Memory:
+    try:
+        return device.calls.allocate(kind, nbytes)
+    except Exception as error:  # each binding raises a class of its own
+        raise DeviceError(
+            f"{device.name} gives no {nbytes:,} bytes of {kind} memory: {error}",
+            "End other programs that use it, or use the CPU: --backend cpu, --runner cpu",
+        ) from error
 
 
 def bytes_of(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:

@@ -208,7 +208,11 @@ class Device:
         return Event(self)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike, kind: Kind = "device") -> Buffer:
-        """A new array, its content undefined."""
+        """A new array, its content undefined.
+
+        Raises:
+            DeviceError: there is not so much memory.
+        """
         self.check_thread()
         return Buffer(self, shape, dtype, kind)
 
@@ -220,7 +224,11 @@ class Device:
     def upload(self, values: Array, stream: Stream) -> Buffer:
         """A new array of the device with these values."""
         buffer = self.empty(values.shape, values.dtype)
-        buffer.put(values, stream)
+        try:
+            buffer.put(values, stream)
+        except BaseException:
+            buffer.close()
+            raise
         return buffer
 
     def module(self, cubin: bytes) -> Module:

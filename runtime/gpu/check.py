@@ -1,4 +1,4 @@
-"""Before a gate trusts the face path of a device: made-up faces through it, and stage by stage through the host."""
+"""Before a gate trusts what stays on a device: made-up faces and frames through it, and by way of the host."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import numpy as np
 
 from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels.antibody import make_antibodies
-from immunogate.kernels.device import DeviceError
+from immunogate.kernels.device import DeviceError, Stream
+from immunogate.kernels.queued import Queued
+from immunogate.manifest import DETECTOR_OUTPUTS
+from immunogate.runtime.detect import Detector, letterbox
 from immunogate.runtime.gpu.answers import Answers
 from immunogate.runtime.gpu.face_path import FacePath
+from immunogate.runtime.gpu.frame_slot import FrameSlot
+from immunogate.runtime.gpu.network import DeviceNetwork
 from immunogate.runtime.purify import Purifier
 from immunogate.runtime.recognise import Recogniser, mean_embedding
+from immunogate.runtime.runners.base import Runner
+from immunogate.runtime.runners.check import largest_error
+from immunogate.runtime.upright import VIEW
 from immunogate.structs import CROP_SIZE, PIXELS, Floats
 
 LEAST_COSINE = 0.999
@@ -18,6 +26,42 @@ LEAST_COSINE = 0.999
 
 LARGEST_ERROR = 1e-3
 """Of a pixel on a scale of [-1, 1]."""
+
+LARGEST_SAID_ERROR = 5e-2
+"""Of what a detector says of a frame: length of the difference to the length of what it says by way of the host. Pixels
+of a frame that is shrunk are rounded to whole levels on one side only."""
+
+
+def check_detector(network: DeviceNetwork, runner: Runner, queued: Queued, stream: Stream) -> None:
+    """Compare what a detector says of a frame that is shrunk on the device with what it says by way of the host.
+
+    The frame is shrunk to the network's own size, or where it takes any to that of the close look at a face, which is
+    needed anyway.
+
+    Args:
+        network: the detector on the device.
+        runner: the same network on the host.
+        queued: the kernels, the letterbox's among them.
+        stream: where the work is queued.
+
+    Raises:
+        DeviceError: it says something else, or can not be run.
+    """
+    height, width = (side if isinstance(side, int) else VIEW for side in network.input_shape[2:])
+    detector = Detector(runner, max(height, width))
+    pixels = np.random.default_rng(1).integers(0, 256, (3 * height // 2, 3 * width // 2, 3), np.uint8)
+    slot = FrameSlot(queued, network, detector, (pixels.shape[0], pixels.shape[1]), "bgr", stream, stream)
+    try:
+        for _ in range(2):  # the second time a graph is replayed
+            slot.upload(pixels)
+            slot.queue_detection()
+        found = slot.outputs()
+        wanted = runner.run(letterbox(pixels, max(height, width) / max(pixels.shape[:2])))
+        worst = max(largest_error(found[name], wanted[name]) for name in DETECTOR_OUTPUTS)
+    finally:
+        slot.close()
+    if not worst <= LARGEST_SAID_ERROR:  # so that NaN is no agreement
+        raise DeviceError(f"the detector says other things of a frame on the GPU, by {worst:.2g}", "Report the device")
 
 
 def check_path(path: FacePath, purifier: Purifier, recogniser: Recogniser) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from immunogate.kernels.device import Stream
+from immunogate.kernels.device import Device, Event, Stream
 from immunogate.kernels.queued import Queued
 from immunogate.manifest import DETECTOR_OUTPUTS
 from immunogate.runtime.detect import Detector
@@ -38,6 +39,7 @@ class FrameSlot:
 
     Raises:
         ValueError: an NV12 picture of odd height or width, or an unknown kind.
+        DeviceError: the network does not take the size, or there is not so much memory.
     """
 
     def __init__(
@@ -55,12 +57,15 @@ class FrameSlot:
         self._queued, self._network, self._detector, self._size = queued, network, detector, size
         self._copying, self._computing = copying, computing
         self._shrunk = detector.sizes(size)[0]
-        self._memory = memory = Memory(queued.device, computing)
-        self._frame = memory.shared({"pixels": (shape, np.uint8)})
-        self.picture = Picture(self._frame.views["pixels"], kind)
-        self._planes = memory.empty((1, 3, *padded), np.float32)
-        self._said = memory.shared({name: _output(name, padded) for name in DETECTOR_OUTPUTS})
-        self._uploaded, self._detected, self._free = (queued.device.event() for _ in range(3))
+        with ExitStack() as undone:
+            memory = Memory(queued.device, computing)
+            undone.callback(memory.close)
+            self._frame = memory.shared({"pixels": (shape, np.uint8)})
+            self.picture = Picture(self._frame.views["pixels"], kind)
+            self._planes = memory.empty((1, 3, *padded), np.float32)
+            self._said = memory.shared({name: _output(name, padded) for name in DETECTOR_OUTPUTS})
+            self._uploaded, self._detected, self._free = (_event(queued.device, undone) for _ in range(3))
+            self._closing = undone.pop_all()
         self._is_awaited = True
         self._detection = Replayed(self._detect, capturable=network.capturable)
 
@@ -100,9 +105,12 @@ class FrameSlot:
 
     def faces(self) -> Faces:
         """The faces of the frame, as `immunogate.runtime.detect.Detector.detect` gives them; waits for them."""
+        return self._detector.decode(self.outputs(), self._size)
+
+    def outputs(self) -> dict[str, npt.NDArray[Any]]:
+        """What the network said of the frame, until the next one; waits for it."""
         self._detected.synchronize()
-        outputs: dict[str, npt.NDArray[Any]] = dict(self._said.host)
-        return self._detector.decode(outputs, self._size)
+        return dict(self._said.host)
 
     def _detect(self, stream: Stream) -> None:
         pixels = reshaped(self.picture.pixels, (1, *self.picture.pixels.shape))
@@ -115,9 +123,13 @@ class FrameSlot:
     def close(self) -> None:
         """Give everything back."""
         self._detection.close()
-        for event in (self._uploaded, self._detected, self._free):
-            event.close()
-        self._memory.close()
+        self._closing.close()
+
+
+def _event(device: Device, closing: ExitStack) -> Event:
+    event = device.event()
+    closing.callback(event.close)
+    return event
 
 
 def shape_of(size: tuple[int, int], kind: str) -> tuple[int, ...]:

@@ -30,13 +30,20 @@ class Known:
         templates: (room, E) float32.
         persons: (room,) int32, numbers of the people.
         groups: blocks that share the work of one face.
+
+    Raises:
+        DeviceError: there is not so much memory.
     """
 
     def __init__(self, queued: Queued, room: int, length: int, stream: Stream) -> None:
         self.names: list[str] = []
         self._stream, self._memory = stream, Memory(queued.device, stream)
-        self.templates = self._memory.upload(np.full((room, length), np.nan, np.float32))
-        self.persons = self._memory.upload(np.arange(room, dtype=np.int32))
+        try:
+            self.templates = self._memory.upload(np.full((room, length), np.nan, np.float32))
+            self.persons = self._memory.upload(np.arange(room, dtype=np.int32))
+        except BaseException:
+            self._memory.close()
+            raise
         self.groups = queued.match_groups(room)
 
     @property

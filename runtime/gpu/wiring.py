@@ -7,7 +7,7 @@ import logging
 from immunogate.kernels.launch import CudaKernels
 from immunogate.manifest import RecogniserEntry
 from immunogate.runtime.detect import Detector
-from immunogate.runtime.gpu.check import check_path
+from immunogate.runtime.gpu.check import check_detector, check_path
 from immunogate.runtime.gpu.device_detector import DeviceDetector
 from immunogate.runtime.gpu.engine_network import Engine, EngineNetwork
 from immunogate.runtime.gpu.face_path import FacePath
@@ -20,12 +20,14 @@ log = logging.getLogger(__name__)
 
 
 def network_of(runner: Runner) -> DeviceNetwork | None:
-    """A runner's network on the device's memory; None where it runs elsewhere, or takes rows of any shape."""
-    return EngineNetwork(runner) if isinstance(runner, Engine) and runner.buckets else None
+    """A runner's network on the device's memory; None where it runs elsewhere."""
+    return EngineNetwork(runner) if isinstance(runner, Engine) else None
 
 
 def detector_for(purifier: Purifier, runner: Runner, longest_side: int) -> Detector:
-    """The detector of a chain: on the purifier's GPU where its network can run there, else on the CPU.
+    """The detector of a chain: on the purifier's GPU where its network can run there, checked, else by the host.
+
+    Where it can not be opened there, or says something else, a warning says so.
 
     Args:
         purifier: opened on some backend; stays the caller's, and open for longer.
@@ -36,7 +38,12 @@ def detector_for(purifier: Purifier, runner: Runner, longest_side: int) -> Detec
     network = network_of(runner)
     if not isinstance(kernels, CudaKernels) or network is None:
         return Detector(runner, longest_side)
-    kernels.queued.load("letterbox")
+    try:
+        kernels.queued.load("letterbox")
+        check_detector(network, runner, kernels.queued, kernels.stream)
+    except Exception as error:  # bindings and engines raise classes of their own; the way by the host is still there
+        log.warning("frames are searched by way of the host: %s", error)
+        return Detector(runner, longest_side)
     return DeviceDetector(runner, longest_side, network, kernels.queued, kernels.stream)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,13 @@ class Memory:
     def __init__(self, device: Device, input_bytes: int, output_bytes: int) -> None:
         shared = device.calls.integrated
         kind: Kind = "mapped" if shared else "device"
-        self.input: Buffer = device.empty((input_bytes,), np.uint8, kind)
-        self.outputs: Buffer = device.empty((output_bytes,), np.uint8, kind)
-        self.staging: Buffer = self.input if shared else device.empty((input_bytes,), np.uint8, "pinned")
+        with ExitStack() as undone:  # memory may not be enough for all of them
+            self.input: Buffer = device.empty((input_bytes,), np.uint8, kind)
+            undone.callback(self.input.close)
+            self.outputs: Buffer = device.empty((output_bytes,), np.uint8, kind)
+            undone.callback(self.outputs.close)
+            self.staging: Buffer = self.input if shared else device.empty((input_bytes,), np.uint8, "pinned")
+            undone.pop_all()
         self.buffers = (self.input, self.outputs)
 
     def close(self) -> None:

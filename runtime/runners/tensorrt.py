@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from immunogate.engines.machine import this_machine
 from immunogate.engines.messages import Messages, make_logger
 from immunogate.engines.record import EngineError, EngineRecord, Machine, Profile
 from immunogate.engines.store import engine_path, engines_folder, network_files, read_plan, read_record
+from immunogate.errors import ImmunogateError
 from immunogate.kernels.device import open_device
 from immunogate.kernels.device.buffers import View
 from immunogate.kernels.device.driver import DeviceError, require_device
@@ -35,6 +37,9 @@ MOST_SLOTS = 8
 
 WARM_UPS = 2
 """Plain runs of a shape before it is captured into a graph: TensorRT sets itself up in the first."""
+
+Size = int | tuple[int, ...]
+"""A batch size, or a whole input shape where frames have any size."""
 
 
 def load_tensorrt(index: int = 0) -> tuple[Any, Machine]:
@@ -86,21 +91,26 @@ def open_engine_of(network: Network) -> TensorRtRunner:
 
     Raises:
         DeviceError: there is no driver, or nothing here to use it with.
-        EngineError: it belongs to no bundle, or see `open_engine`.
+        EngineError: it belongs to no bundle, it was built for smaller frames, or see `open_engine`.
     """
     if network.bundle is None or network.role is None:
         raise EngineError(
             f"{network.name} belongs to no bundle, and engines are built of bundles", "Use another runner"
         )
-    if network.shared is not None:
-        return open_engine(network.bundle, network.role, network.shared, index=network.device)
-    device = open_device(network.device)
-    try:
-        runner = open_engine(network.bundle, network.role, device, index=network.device)
-    except BaseException:
-        device.close()
-        raise
-    runner.owned = device
+    with ExitStack() as undone:
+        device = network.shared
+        if device is None:
+            device = undone.enter_context(open_device(network.device))
+        try:
+            runner = open_engine(network.bundle, network.role, device, index=network.device)
+            undone.callback(runner.close)
+            runner.expect_room(network.largest)
+        except ImmunogateError:
+            raise
+        except Exception as error:  # bindings raise classes of their own, where memory is short for instance
+            raise EngineError(f"the engine of {network.name} can not be opened: {error}") from error
+        undone.pop_all()
+    runner.owned = None if device is network.shared else device
     return runner
 
 
@@ -145,6 +155,8 @@ class TensorRtRunner(Runner):
         self._messages.take()
         self.record, self.name = record, record.onnx_file
         self._device, self._graphs = device, graphs
+        self._slots: OrderedDict[tuple[int, ...], Slot] = OrderedDict()
+        self._held: set[tuple[int, ...]] = set()
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(
@@ -154,11 +166,15 @@ class TensorRtRunner(Runner):
         self._describe(trt)
         fixed = all(profile.min == profile.max for profile in self._profiles)
         self.buckets = tuple(sorted({profile.max[0] for profile in self._profiles})) if fixed else ()
-        self._stream = device.stream()
-        self._slots: OrderedDict[tuple[int, ...], Slot] = OrderedDict()
-        self._memory = self._fixed_memory()
-        for bucket in self.buckets:
-            self._warmed(self._shape_of(bucket))
+        with ExitStack() as undone:
+            self._stream = device.stream()
+            undone.callback(self._stream.close)
+            self._memory = self._fixed_memory()
+            undone.callback(self._memory.close)
+            undone.callback(self._drop_slots)
+            for bucket in self.buckets:
+                self._warmed(self._shape_of(bucket))
+            undone.pop_all()
 
     def run(self, batch: Array) -> dict[str, Array]:
         """All outputs by name.
@@ -192,44 +208,65 @@ class TensorRtRunner(Runner):
             "Split them, or build with a larger --max-batch",
         )
 
-    def input_view(self, bucket: int) -> View:
-        """Where the rows of a batch of this size are read, float32, on the device. All sizes share this memory."""
-        return self._slot(self._shape_of(bucket)).input
+    def expect_room(self, largest: tuple[int, ...]) -> None:
+        """Check that the engine takes the largest frames that it will be given; faces are split into its batches.
 
-    def output_view(self, bucket: int, name: str) -> View:
+        Raises:
+            EngineError: it was built for smaller ones.
+        """
+        if not self.buckets:
+            self._profile_for(largest)
+
+    def hold(self, shape: tuple[int, ...]) -> None:
+        """Make the context of a whole input shape now, and keep it: graphs outside of this runner may use it.
+
+        Raises:
+            EngineError: no profile admits the shape.
+        """
+        self._slot(shape)
+        self._held.add(shape)
+
+    def input_view(self, size: Size) -> View:
+        """Where the rows of a batch of this size are read, float32, on the device. All sizes share this memory."""
+        return self._slot(self._shape_of(size)).input
+
+    def output_view(self, size: Size, name: str) -> View:
         """Where an output of a batch of this size is written, float32, on the device.
 
         It holds until the next run or `enqueue` of any size: all share this memory.
         """
-        return self._slot(self._shape_of(bucket)).outputs[name]
+        return self._slot(self._shape_of(size)).outputs[name]
 
-    def enqueue(self, bucket: int, stream: Stream) -> None:
+    def enqueue(self, size: Size, stream: Stream) -> None:
         """Queue one batch of exactly this size: from `input_view` to `output_view`, without a copy, without waiting.
 
         Rows that are not needed have to hold numbers all the same. It may be called while the stream is captured; the
         buffers then belong to that graph until it is closed.
 
         Args:
-            bucket: one of `buckets`.
+            size: one of `buckets`, or where there are none a whole shape that `hold` keeps.
             stream: of this runner's device; runs of this engine on several streams must not overlap.
 
         Raises:
             EngineError: there is no such batch size, or TensorRT failed.
         """
-        self._enqueue(self._slot(self._shape_of(bucket)), stream)
+        self._enqueue(self._slot(self._shape_of(size)), stream)
 
     def close(self) -> None:
         """Give back contexts, graphs and memory; a second time does nothing."""
         if self._engine is None:
             return
-        for slot in self._slots.values():
-            slot.close()
-        self._slots.clear()
+        self._drop_slots()
         self._memory.close()
         self._stream.close()
         self._engine = None
         if self.owned is not None:
             self.owned.close()
+
+    def _drop_slots(self) -> None:
+        for slot in self._slots.values():
+            slot.close()
+        self._slots.clear()
 
     def _describe(self, trt: Any) -> None:
         """Take names and shapes from the engine, and refuse one that is not what its side-car says."""
@@ -263,10 +300,12 @@ class TensorRtRunner(Runner):
             slot.close()
         return Memory(self._device, max(size for size, _ in sizes), max(size for _, size in sizes))
 
-    def _shape_of(self, bucket: int) -> tuple[int, ...]:
-        if bucket not in self.buckets:
-            raise EngineError(f"{self.name} has no batch size {bucket}", f"It has: {', '.join(map(str, self.buckets))}")
-        return (bucket, *self._profiles[0].max[1:])
+    def _shape_of(self, size: Size) -> tuple[int, ...]:
+        if isinstance(size, tuple):
+            return size
+        if size not in self.buckets:
+            raise EngineError(f"{self.name} has no batch size {size}", f"It has: {', '.join(map(str, self.buckets))}")
+        return (size, *self._profiles[0].max[1:])
 
     def _slot(self, shape: tuple[int, ...]) -> Slot:
         """The context of a shape, made where it is new."""
@@ -276,13 +315,19 @@ class TensorRtRunner(Runner):
         if slot is None:
             number = self._profile_for(shape)
             if len(self._slots) >= max(MOST_SLOTS, len(self.buckets)):
-                self._stream.synchronize()
-                self._slots.popitem(last=False)[1].close()
+                self._make_room()
             slot = self._new_slot(number, shape)
             slot.bind(self._memory)
             self._slots[shape] = slot
         self._slots.move_to_end(shape)
         return slot
+
+    def _make_room(self) -> None:
+        """Give back the context unused for longest that nobody holds, if there is one."""
+        unused = next((shape for shape in self._slots if shape not in self._held), None)
+        if unused is not None:
+            self._stream.synchronize()
+            self._slots.pop(unused).close()
 
     def _new_slot(self, number: int, shape: tuple[int, ...]) -> Slot:
         return Slot(self._engine, self.name, number, self._stream, self.input_name, self.output_names, shape)

@@ -1,39 +1,23 @@
-"""A FAKE TensorRT and a FAKE GPU for everything about engines: what builds them, what keeps them, what runs them.
-
-The fake TensorRT has exactly the names that `tools/tensorrt_names.json` found in the real bindings of a version, with
-that version's numbers; whatever else is asked of it fails. It keeps TensorRT's rules as far as they are documented
-(profiles, cancelling, strong typing, a refused timing cache). Its engines hold the ONNX and run it with ONNX Runtime
-on host memory that stands for a device's, so numbers are real. What TensorRT itself does is not shown here: building
-is, with TensorRT-RTX, in tests/fetch, and running only on a GPU.
-"""
+"""A FAKE TensorRT on the FAKE device, for everything about engines: what builds, keeps and runs them."""
 
 from __future__ import annotations
 
-import ctypes
-import enum
-import json
 import sys
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime as ort
 import pytest
+from fake_device import FakeCalls
+from fake_tensorrt import VERSIONS, fake_tensorrt
 
 from immunogate.engines.machine import this_machine
 from immunogate.engines.record import Machine
 from immunogate.export.engine import builder as builder_module
 from immunogate.kernels.device import Device, DriverState
 from immunogate.kernels.device import driver as driver_module
-from immunogate.kernels.device.calls import Kind, Memory, Octets
 
-NAMES = json.loads((Path(__file__).parents[2] / "tools" / "tensorrt_names.json").read_text(encoding="utf-8"))
-VERSIONS = ("10.3", "10.13", "10.16", "11.4")
 FAKE_DRIVER = DriverState(12060, ("Fake Orin",), ((8, 7),))
-CACHE_HEADER = b"fake timing cache of "
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,374 +28,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-class FakeStream:
-    """A stream that does at once what it is given, or notes it down."""
-
-    def __init__(self) -> None:
-        self.noted: list[Callable[[], None]] | None = None
-
-    def do(self, work: Callable[[], None]) -> None:
-        if self.noted is None:
-            work()
-        else:
-            self.noted.append(work)
-
-
-STREAMS: dict[int, FakeStream] = {}
-
-
-class FakeCalls:
-    """The host's memory as a device's. ``allocations`` and ``graph_launches`` count."""
-
-    binding, device_name, capability, processors = "fake", "Fake Orin", (8, 7), 8
-
-    def __init__(self, *, integrated: bool = False) -> None:
-        self.integrated = integrated
-        self.memory: dict[int, Octets] = {}
-        self.allocations = self.graph_launches = 0
-
-    def allocate(self, kind: Kind, nbytes: int) -> Memory:
-        self.allocations += 1
-        octets = np.full(nbytes + 256, 0xA5, np.uint8)
-        octets = octets[-octets.ctypes.data % 256 :][:nbytes]
-        self.memory[octets.ctypes.data] = octets
-        return Memory(0 if kind == "pinned" else octets.ctypes.data, None if kind == "device" else octets, octets)
-
-    def free(self, memory: Memory) -> None:
-        del self.memory[memory.handle.ctypes.data]
-
-    def to_device(self, address: int, source: Octets, stream: Any) -> None:
-        ctypes.memmove(address, source.ctypes.data, source.nbytes)
-
-    def to_host(self, target: Octets, address: int, stream: Any) -> None:
-        ctypes.memmove(target.ctypes.data, address, target.nbytes)
-
-    def fill(self, address: int, octet: int, nbytes: int, stream: Any) -> None:
-        ctypes.memset(address, octet, nbytes)
-
-    def new_stream(self) -> Any:
-        stream = FakeStream()
-        STREAMS[id(stream)] = stream
-        return stream
-
-    def stream_address(self, stream: Any) -> int:
-        return id(stream)
-
-    def wait_for_stream(self, stream: Any) -> None: ...
-
-    def free_stream(self, stream: Any) -> None:
-        del STREAMS[id(stream)]
-
-    def begin_capture(self, stream: Any) -> None:
-        stream.noted = []
-
-    def end_capture(self, stream: Any) -> Any:
-        noted, stream.noted = stream.noted, None
-        return noted
-
-    def drop_capture(self, stream: Any) -> None:
-        stream.noted = None
-
-    def launch_graph(self, graph: Any, stream: Any) -> None:
-        self.graph_launches += 1
-        for work in graph:
-            work()
-
-    def free_graph(self, graph: Any) -> None: ...
-
-    def close(self) -> None:
-        assert not self.memory
-
-
 @pytest.fixture(params=[False, True], ids=["discrete", "integrated"])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    """A strict FAKE device: what a test leaves open fails it."""
-    calls: Any = FakeCalls(integrated=request.param)
-    with Device(calls, strict=True) as opened:
+    """A strict FAKE device, which works when somebody waits for it: what a test leaves open fails it."""
+    with Device(FakeCalls(lazy=True, integrated=request.param), strict=True) as opened:
         yield opened
 
 
 @pytest.fixture
 def discrete_device() -> Iterator[Device]:
     """As `device`, with memory of its own only."""
-    calls: Any = FakeCalls()
-    with Device(calls, strict=True) as opened:
+    with Device(FakeCalls(lazy=True), strict=True) as opened:
         yield opened
-
-
-def _enumeration(version: str, name: str, without: tuple[str, ...], extra: dict[str, int] | None = None) -> Any:
-    found = {
-        full.partition(".")[2]: numbers[version]
-        for full, numbers in NAMES["names"].items()
-        if full.startswith(f"{name}.") and version in numbers and full not in without
-    }
-    return enum.IntEnum(name, {**found, **(extra or {})})
-
-
-def fake_tensorrt(version: str, without: tuple[str, ...] = ()) -> Any:  # noqa: C901 - one class for each of its own
-    """The FAKE library with the surface of a version, without some members of its enumerations where asked so."""
-    trt: Any = types.ModuleType("tensorrt")
-    trt.__version__ = version
-    trt.fake = types.SimpleNamespace(refused="", built=[], host_code=False)
-    for name in ("BuilderFlag", "MemoryPoolType", "HardwareCompatibilityLevel", "NetworkDefinitionCreationFlag"):
-        setattr(trt, name, _enumeration(version, name, without))
-    trt.TensorIOMode = _enumeration(version, "TensorIOMode", without, {"OUTPUT": 2})
-    trt.DataType = _enumeration(version, "DataType", without, {"HALF": 1})
-    severity = enum.Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"])
-
-    class ILogger:
-        Severity = severity
-
-        def log(self, severity: Any, msg: str) -> None:
-            raise NotImplementedError
-
-    class IProgressMonitor:
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None: ...
-        def step_complete(self, phase_name: str, step: int) -> bool: ...
-        def phase_finish(self, phase_name: str) -> None: ...
-
-    class ITensor:
-        def __init__(self, about: Any) -> None:
-            self.name = about.name
-
-    class INetworkDefinition:
-        def __init__(self, flags: int) -> None:
-            self._flags = flags
-            self._model = b""
-
-        @property
-        def num_inputs(self) -> int:
-            return len(self._session.get_inputs())
-
-        def get_input(self, number: int) -> Any:
-            return ITensor(self._session.get_inputs()[number])
-
-    class ParserError:
-        def __init__(self, words: str) -> None:
-            self._words = words
-
-        def desc(self) -> str:
-            return self._words
-
-        def node(self) -> int:
-            return 3
-
-        def node_operator(self) -> str:
-            return "Conv"
-
-        def node_name(self) -> str:
-            return "/first"
-
-    class OnnxParser:
-        def __init__(self, network: Any, logger: Any) -> None:
-            assert isinstance(logger, ILogger)
-            self._network, self._errors = network, []
-
-        @property
-        def num_errors(self) -> int:
-            return len(self._errors)
-
-        def get_error(self, number: int) -> Any:
-            return self._errors[number]
-
-        def parse(self, model: bytes, path: Any = None) -> bool:
-            try:
-                self._network._session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-            except Exception as error:
-                self._errors.append(ParserError(f"In node 3:\n{type(error).__name__}"))
-                return False
-            self._network._model = bytes(model)
-            return True
-
-    class IOptimizationProfile:
-        def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
-            assert all(isinstance(shape, tuple) for shape in (min, opt, max))
-            self._shapes = (input, min, opt, max)
-
-    class IHostMemory:
-        def __init__(self, data: bytes) -> None:
-            self._data = data
-
-        def __bytes__(self) -> bytes:
-            return self._data
-
-    class ITimingCache:
-        def __init__(self, data: bytes) -> None:
-            self._data = data
-
-        def serialize(self) -> Any:
-            return IHostMemory(self._data)
-
-    class IBuilderConfig:
-        def __init__(self, logger: Any) -> None:
-            self._logger, self._cache = logger, None
-            self._flags = {flag for flag in trt.BuilderFlag if flag.name == "TF32"}
-            self._profiles: list[Any] = []
-            self._pools: dict[Any, int] = {}
-            self.hardware_compatibility_level: Any = None
-            self.builder_optimization_level = 3
-            self.progress_monitor: Any = None
-
-        def set_flag(self, flag: Any) -> None:
-            self._flags.add(trt.BuilderFlag(flag))
-
-        def clear_flag(self, flag: Any) -> None:
-            self._flags.discard(trt.BuilderFlag(flag))
-
-        def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
-            self._pools[pool] = pool_size
-
-        def add_optimization_profile(self, profile: Any) -> int:
-            _, low, opt, high = profile._shapes
-            if not all(a <= b <= c for a, b, c in zip(low, opt, high, strict=True)):
-                self._logger.log(severity.ERROR, "Invalid optimization profiles: MIN<=OPT<=MAX")
-                return -1
-            self._profiles.append(profile._shapes)
-            return len(self._profiles) - 1
-
-        def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
-            return ITimingCache(bytes(serialized_timing_cache))
-
-        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
-            assert not ignore_mismatch
-            if cache._data and not cache._data.startswith(CACHE_HEADER):
-                self._logger.log(severity.WARNING, "Failed to deserialize timing cache.")
-                return True
-            if cache._data and not cache._data.startswith(CACHE_HEADER + version.encode()):
-                return False
-            self._cache = cache
-            return True
-
-        def get_timing_cache(self) -> Any:
-            return self._cache
-
-    class Builder:
-        def __init__(self, logger: Any) -> None:
-            assert isinstance(logger, ILogger)
-            self._logger = logger
-
-        def create_network(self, flags: int) -> Any:
-            kinds = trt.NetworkDefinitionCreationFlag
-            assert flags == (1 << kinds.STRONGLY_TYPED if hasattr(kinds, "STRONGLY_TYPED") else 0)
-            return INetworkDefinition(flags)
-
-        def create_builder_config(self) -> Any:
-            return IBuilderConfig(self._logger)
-
-        def create_optimization_profile(self) -> Any:
-            return IOptimizationProfile()
-
-        def build_serialized_network(self, network: Any, config: Any) -> Any:
-            trt.fake.built.append(config)
-            if not _phases(config.progress_monitor):
-                self._logger.log(severity.ERROR, "BuildCanceled")
-                return None
-            if trt.fake.refused:
-                self._logger.log(severity.WARNING, "a warning that is not the reason")
-                self._logger.log(severity.ERROR, trt.fake.refused)
-                return None
-            self._logger.log(severity.WARNING, "a warning of the build")
-            if config._cache is not None:
-                config._cache._data = CACHE_HEADER + version.encode() + b" with more"
-            host_code = trt.BuilderFlag.VERSION_COMPATIBLE in config._flags
-            header = json.dumps({"version": version, "profiles": config._profiles, "host_code": host_code})
-            return IHostMemory(header.encode() + b"\n" + network._model)
-
-    def _phases(monitor: Any) -> bool:
-        monitor.phase_start("Building engine", None, 2)
-        monitor.phase_start("Timing", "Building engine", 4)
-        for step in range(4):
-            if not monitor.step_complete("Timing", step):
-                monitor.phase_finish("Timing")
-                monitor.phase_finish("Building engine")
-                return False
-        monitor.phase_finish("Timing")
-        go_on = monitor.step_complete("Building engine", 0) and monitor.step_complete("Building engine", 1)
-        monitor.phase_finish("Building engine")
-        return bool(go_on)
-
-    class IExecutionContext:
-        def __init__(self, engine: Any) -> None:
-            self._engine, self._profile, self._shape = engine, -1, ()
-            self._addresses: dict[str, int] = {}
-
-        def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-            assert stream_handle in STREAMS
-            self._profile = profile_index
-            return 0 <= profile_index < self._engine.num_optimization_profiles
-
-        def set_input_shape(self, name: str, shape: Any) -> bool:
-            _, low, _, high = self._engine._profiles[self._profile]
-            self._shape = tuple(shape)
-            return all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
-
-        def get_tensor_shape(self, name: str) -> Any:
-            return self._engine._outputs(np.zeros(self._shape, np.float32))[name].shape
-
-        def set_tensor_address(self, name: str, memory: int) -> bool:
-            self._addresses[name] = memory
-            return memory % 256 == 0
-
-        def execute_async_v3(self, stream_handle: int) -> bool:
-            if trt.fake.refused:
-                return False
-            STREAMS[stream_handle].do(self._work)
-            return True
-
-        def _work(self) -> None:
-            given = np.empty(self._shape, np.float32)
-            ctypes.memmove(given.ctypes.data, self._addresses[self._engine._input], given.nbytes)
-            for name, values in self._engine._outputs(given).items():
-                ctypes.memmove(self._addresses[name], np.ascontiguousarray(values).ctypes.data, values.nbytes)
-
-    class ICudaEngine:
-        def __init__(self, header: Any, model: bytes) -> None:
-            self._session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-            self._input = self._session.get_inputs()[0].name
-            self._names = [self._input, *(output.name for output in self._session.get_outputs())]
-            self._profiles = header["profiles"] or [[self._input, *[self._session.get_inputs()[0].shape] * 3]]
-            self.num_io_tensors, self.num_optimization_profiles = len(self._names), len(self._profiles)
-
-        def _outputs(self, given: Any) -> dict[str, Any]:
-            return dict(zip(self._names[1:], self._session.run(None, {self._input: given}), strict=True))
-
-        def get_tensor_name(self, number: int) -> str:
-            return self._names[number]
-
-        def get_tensor_mode(self, name: str) -> Any:
-            return trt.TensorIOMode.INPUT if name == self._input else trt.TensorIOMode.OUTPUT
-
-        def get_tensor_dtype(self, name: str) -> Any:
-            return trt.DataType.FLOAT
-
-        def get_tensor_shape(self, name: str) -> Any:
-            both = [*self._session.get_inputs(), *self._session.get_outputs()]
-            shape = next(item.shape for item in both if item.name == name)
-            return tuple(length if isinstance(length, int) else -1 for length in shape)
-
-        def create_execution_context(self) -> Any:
-            return IExecutionContext(self)
-
-    class Runtime:
-        def __init__(self, logger: Any) -> None:
-            assert isinstance(logger, ILogger)
-            self._logger = logger
-
-        def deserialize_cuda_engine(self, plan: bytes) -> Any:
-            try:
-                header, _, model = plan.partition(b"\n")
-                about = json.loads(header)
-                assert not about["host_code"], "host code is not allowed"
-                assert about["version"] == version
-                return ICudaEngine(about, model)
-            except Exception:
-                self._logger.log(severity.ERROR, "Serialization assertion magicTag failed")
-                return None
-
-    for made in (ILogger, IProgressMonitor, ITensor, INetworkDefinition, ParserError, OnnxParser, IOptimizationProfile,
-                 ITimingCache, IBuilderConfig, Builder, IExecutionContext, ICudaEngine, Runtime):  # fmt: skip
-        setattr(trt, made.__name__, made)
-    return trt
 
 
 @pytest.fixture(params=VERSIONS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_device import short_of_memory
 
 from immunogate.bundle import Bundle
 from immunogate.engines.record import EngineError, Flags
@@ -185,6 +186,33 @@ def test_sizes_beyond_those_kept_ready_make_room(tiny_bundle: Bundle, device: De
     assert len(runner._slots) == MOST_SLOTS
     assert calls.allocations == allocated
     runner.close()
+
+
+def test_what_others_hold_is_never_given_back(tiny_bundle: Bundle, device: Device, engines: Path) -> None:
+    """A graph of somebody else's, made before so many other sizes came that only a few contexts are kept."""
+    runner = opened(tiny_bundle, "detector", device, engines)
+    shape = (1, 3, 64, 96)
+    frame = np.random.default_rng(2).uniform(0, 255, shape).astype(np.float32)
+    runner.hold(shape)
+    stream = device.stream()
+    graph = stream.capture(lambda: runner.enqueue(shape, stream))
+    for number in range(1, MOST_SLOTS + 3):
+        runner.run(np.zeros((1, 3, 32, 32 * number), np.float32))
+    assert len(runner._slots) == MOST_SLOTS
+    runner.input_view(shape).put(frame, stream)
+    graph.launch(stream)
+    for name, want in onnx_of(tiny_bundle, "detector.onnx").run(frame).items():
+        np.testing.assert_allclose(runner.output_view(shape, name).get(stream), want, atol=1e-4)
+    with pytest.raises(EngineError, match=r"does not take \[1, 3, 672, 32\]"):
+        runner.hold((1, 3, 672, 32))
+    graph.close()
+    runner.close()
+    stream.close()
+
+
+def test_where_memory_is_short_nothing_stays(tiny_bundle: Bundle, device: Device, engines: Path) -> None:
+    failed = short_of_memory(device, lambda: opened(tiny_bundle, "recogniser", device, engines).close())
+    assert failed == (2 if device.integrated else 3)
 
 
 def test_a_closed_runner_and_another_thread_are_refused(tiny_bundle: Bundle, device: Device, engines: Path) -> None:

@@ -6,8 +6,8 @@ argument too many, of another type or in another place is found. New memory is f
 done at once, or, with ``lazy``, not before somebody waits for it: a device may do it at any time between the two, and
 whoever reads a result too early, or changes pinned memory too early, gets other numbers in one of them.
 
-`EmulatedCalls` runs the real kernels, thread by thread (see ``tests/kernels/cuda_on_host.h``). `FakeNetwork` stands in
-for an engine: it computes with ONNX Runtime, on the memory behind the device's addresses, in the stream's order.
+`EmulatedCalls` runs the real kernels, thread by thread (see ``tests/kernels/cuda_on_host.h``). What stands in for
+engines is in `fake_networks` and `fake_tensorrt`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import ctypes
 import re
 import subprocess
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from immunogate.errors import ImmunogateError
 from immunogate.kernels import compile as compiling
-from immunogate.kernels.device import Device, Stream, View
+from immunogate.kernels.device import Device
 from immunogate.kernels.device.calls import Argument, Dimensions, Kind, Memory, Octets
 from immunogate.kernels.host_build import HostBuildError, find_compiler
-from immunogate.runtime.runners.base import Runner
 
 Array = npt.NDArray[Any]
 Work = Callable[[], None]
@@ -52,8 +53,18 @@ class FakePoint:
         self.stream, self.at = stream, -1
 
 
+STREAMS: dict[int, tuple[FakeCalls, FakeStream]] = {}
+"""All open streams, by the address under which a library knows them."""
+
+
+def queue_at(address: int, work: Work) -> None:
+    """Queue work as a library does that was given a stream's address."""
+    calls, stream = STREAMS[address]
+    calls.queue(stream, work)
+
+
 class FakeCalls:
-    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated.
+    """See above. ``launches`` are the kernels that ran, ``memory`` what is allocated; the rest counts.
 
     Args:
         lazy: nothing is done before somebody waits for it.
@@ -68,6 +79,7 @@ class FakeCalls:
         self._hasty, self._made = hasty, 0
         self.memory: dict[int, Array] = {}
         self.launches: list[str] = []
+        self.allocations = self.graph_launches = 0
         self.is_closed = False
         self._lazy = lazy
         self._streams: list[FakeStream] = []
@@ -90,6 +102,7 @@ class FakeCalls:
             stream.pending.popleft()()
 
     def allocate(self, kind: Kind, nbytes: int) -> Memory:
+        self.allocations += 1
         octets = np.full(nbytes + 256, 0xA5, np.uint8)
         octets = octets[-octets.ctypes.data % 256 :][:nbytes]  # whoever reads what was never written sees rubbish
         self.memory[octets.ctypes.data] = octets
@@ -124,6 +137,7 @@ class FakeCalls:
     def new_stream(self) -> FakeStream:
         self._streams.append(FakeStream(lazy=self._lazy and self._made not in self._hasty))
         self._made += 1
+        STREAMS[id(self._streams[-1])] = self, self._streams[-1]
         return self._streams[-1]
 
     def stream_address(self, stream: FakeStream) -> int:
@@ -136,6 +150,7 @@ class FakeCalls:
     def free_stream(self, stream: FakeStream) -> None:
         self._drain(stream)
         self._streams.remove(stream)
+        del STREAMS[id(stream)]
 
     def new_event(self) -> list[FakePoint]:
         return []
@@ -196,6 +211,7 @@ class FakeCalls:
         stream.noted = None
 
     def launch_graph(self, graph: list[Work], stream: FakeStream) -> None:
+        self.graph_launches += 1
         for work in graph:
             self.queue(stream, work)
 
@@ -227,99 +243,6 @@ class EmulatedCalls(FakeCalls):
         assert fault is None, f"{name}: {fault.decode()}"
 
 
-class FakeNetwork:
-    """An engine that is not there, played by ONNX Runtime; see `immunogate.runtime.gpu.network.DeviceNetwork`.
-
-    Args:
-        runner: the network.
-        largest: rows of one run.
-        capturable: whether it says that it may be captured.
-    """
-
-    def __init__(self, runner: Runner, largest: int = 16, *, capturable: bool = True) -> None:
-        self.name, self.input_name = runner.name, runner.input_name
-        self.input_shape, self.output_names = runner.input_shape, runner.output_names
-        self.output_shapes = runner.output_shapes
-        self.largest, self.capturable = largest, capturable
-        self.prepared: list[tuple[int, ...]] = []
-        self.runs = 0
-        self._runner = runner
-
-    def prepare(self, shape: tuple[int, ...]) -> None:
-        self.prepared.append(shape)
-
-    def enqueue(self, batch: View, outputs: dict[str, View], stream: Stream) -> None:
-        assert batch.shape in self.prepared
-        given = _at(batch)
-        wanted = {name: _at(view) for name, view in outputs.items()}
-        stream.note(batch.buffer, *(view.buffer for view in outputs.values()))
-
-        def work() -> None:
-            self.runs += 1
-            for name, values in self._runner.run(given.copy()).items():
-                if name in wanted:
-                    wanted[name][...] = values
-
-        stream.device.calls.queue(stream.handle, work)  # type: ignore[attr-defined]
-
-    def close(self) -> None: ...
-
-
-class FakeEngine(Runner):
-    """A TensorRT engine that is not there; see `immunogate.runtime.gpu.engine_network.Engine`.
-
-    As the real one it has batch sizes of its own, and one memory for all of them, full of what the last run left.
-
-    Args:
-        runner: the network.
-        device: the fake one.
-        buckets: batch sizes, ascending.
-        shape: of one row, where the network leaves it open.
-    """
-
-    kind = "fake"
-
-    def __init__(self, runner: Runner, device: Device, buckets: tuple[int, ...], shape: tuple[int, ...] = ()) -> None:
-        self.name, self.input_name, self.input_shape = runner.name, runner.input_name, runner.input_shape
-        self.output_names, self.output_shapes = runner.output_names, runner.output_shapes
-        self.buckets, self.runs = buckets, 0
-        self._runner, self._row = runner, shape or tuple(int(side) for side in runner.input_shape[1:])
-        largest = np.zeros((buckets[-1], *self._row), np.float32)
-        self._input = device.empty(largest.shape, np.float32)
-        found = runner.run(largest)
-        self._outputs = {name: device.empty(values.shape, np.float32) for name, values in found.items()}
-
-    def run(self, batch: Array) -> dict[str, Array]:
-        return self._runner.run(batch)
-
-    def bucket_for(self, count: int) -> int:
-        return next(bucket for bucket in self.buckets if bucket >= count)
-
-    def input_view(self, bucket: int) -> View:
-        return self._input.view((bucket, *self._row), np.float32)
-
-    def output_view(self, bucket: int, name: str) -> View:
-        whole = self._outputs[name]
-        return whole.view((bucket, *whole.shape[1:]), np.float32)
-
-    def enqueue(self, bucket: int, stream: Stream) -> None:
-        assert bucket in self.buckets
-        stream.note(self._input, *self._outputs.values())
-        given = _at(self.input_view(bucket))
-        wanted = {name: _at(self.output_view(bucket, name)) for name in self.output_names}
-
-        def work() -> None:
-            self.runs += 1
-            for name, values in self._runner.run(given.copy()).items():
-                wanted[name][...] = values
-
-        stream.device.calls.queue(stream.handle, work)  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        for buffer in (self._input, *self._outputs.values()):
-            buffer.close()
-
-
 def build_emulator(folder: Path) -> ctypes.CDLL:
     """All kernels, compiled with g++ into a library in ``folder``; skips where there is no compiler."""
     try:
@@ -342,6 +265,35 @@ def build_emulator(folder: Path) -> ctypes.CDLL:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(path))
+
+
+def short_of_memory(device: Device, work: Callable[[], None]) -> int:
+    """Do work that opens and closes; its first, then its second ... allocation fails, until it gets through.
+
+    Each time nothing may stay open that was not before. How often it failed is returned.
+    """
+    calls: Any = device.calls
+    real, before = calls.allocate, device.live
+    for place in count():
+        left = iter([False] * place + [True])
+
+        def allocate(kind: Kind, nbytes: int, left: Iterator[bool] = left) -> Memory:
+            if next(left, False):
+                raise MemoryError("no memory is left")
+            return real(kind, nbytes)  # type: ignore[no-any-return]
+
+        calls.allocate = allocate
+        try:
+            work()
+        except ImmunogateError as error:
+            if "no memory is left" not in str(error):
+                raise
+            assert device.live == before
+        else:
+            return place
+        finally:
+            calls.allocate = real
+    raise AssertionError("it never got through")
 
 
 def name_as_code(name: str, architecture: str) -> compiling.Compiled:
@@ -368,9 +320,3 @@ def _parameter(words: str) -> tuple[str, str]:
 
 def _move(target: int, source: int, nbytes: int) -> None:
     ctypes.memmove(target, source, nbytes)
-
-
-def _at(view: View) -> Array:
-    """The array behind a view's address."""
-    octets = np.ctypeslib.as_array((ctypes.c_uint8 * view.nbytes).from_address(view.address))
-    return octets.view(view.dtype).reshape(view.shape)

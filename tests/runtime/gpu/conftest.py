@@ -8,10 +8,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from fake_device import EmulatedCalls, FakeNetwork, name_as_code
+from fake_device import EmulatedCalls, name_as_code
+from fake_networks import FakeNetwork
 
 from immunogate.basis import basis_from_bytes
 from immunogate.bundle import Bundle
@@ -19,12 +22,17 @@ from immunogate.kernels import compile as compiling
 from immunogate.kernels.device import Device, binding_versions, open_device, probe
 from immunogate.kernels.launch import CudaKernels
 from immunogate.runtime.chain import FaceChain, antibody_settings
+from immunogate.runtime.decide import Policy
 from immunogate.runtime.detect import Detector
+from immunogate.runtime.gallery import Templates
 from immunogate.runtime.gpu.face_path import FacePath
+from immunogate.runtime.pipeline import Gate
 from immunogate.runtime.purify import Purifier, kernels_for
 from immunogate.runtime.recognise import Recogniser
 from immunogate.runtime.runners.base import Runner
 from immunogate.runtime.runners.onnx import OnnxRunner
+
+VARYING = ("decision_id", "captured_at", "decided_at", "age_ms", "latency_ms")
 
 
 @pytest.fixture
@@ -75,10 +83,18 @@ class Both:
         path: on the device.
         cpu: its `recognise` is the CPU's.
         analyzer, recogniser: the fake networks.
+        kernels: on the device.
     """
 
-    def __init__(self, path: FacePath, cpu: FaceChain, analyzer: FakeNetwork | None, recogniser: FakeNetwork) -> None:
-        self.path, self.cpu, self.analyzer, self.recogniser = path, cpu, analyzer, recogniser
+    def __init__(
+        self,
+        path: FacePath,
+        cpu: FaceChain,
+        analyzer: FakeNetwork | None,
+        recogniser: FakeNetwork,
+        kernels: CudaKernels,
+    ) -> None:
+        self.path, self.cpu, self.analyzer, self.recogniser, self.kernels = path, cpu, analyzer, recogniser, kernels
 
 
 @contextmanager
@@ -109,7 +125,7 @@ def open_both(
         CudaKernels(basis.mean, rows, device) as kernels,
         FacePath(kernels, settings, *networks, entry, details=True, **options) as path,
     ):
-        yield Both(path, cpu, *networks)
+        yield Both(path, cpu, *networks, kernels)
 
 
 @pytest.fixture
@@ -120,3 +136,38 @@ def both(tiny_bundle: Bundle, device: Device) -> Callable[..., Any]:
         return open_both(bundle, device, mode, **options)
 
     return make
+
+
+def decisions(chain: FaceChain, frames: list[Any], templates: Templates) -> list[dict[str, Any]]:
+    """Of fresh frames of the same pixels, without what differs from run to run."""
+    gate = Gate(chain, templates, Policy(0.4, 0.6, confirm_frames=2, max_decision_age_ms=60_000), "0" * 64)
+    found = []
+    for frame in frames:
+        records = [decision.__dict__ for decision in gate.process(frame).decisions]
+        found += [{name: value for name, value in record.items() if name not in VARYING} for record in records]
+    return found
+
+
+def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    assert len(one) == len(other) > 1
+    for a, b in zip(one, other, strict=True):
+        numbers = [name for name, value in a.items() if isinstance(value, float)]
+        for name in numbers:
+            assert abs(a[name] - b[name]) < 2e-3, name
+        assert {k: v for k, v in a.items() if k not in numbers} == {k: v for k, v in b.items() if k not in numbers}
+
+
+def enrolled(chain: FaceChain, frames: list[Any]) -> Templates:
+    """The man of the first frame, and two who do not come."""
+    landmarks = chain.detector.detect(frames[0].pixels).landmarks[0]
+    crop, _ = chain.crop(frames[0].pixels, landmarks)
+    man = chain.recognise(crop[None], [0], [0]).purified[0]
+    others = np.random.default_rng(1).normal(size=(2, len(man)))
+    vectors = np.stack([others[0], man, others[1]]).astype(np.float32)
+    return Templates(["nobody", "man", "else"], vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+@pytest.fixture
+def deciding() -> SimpleNamespace:
+    """How gates are compared: ``decisions``, ``same``, ``enrolled``."""
+    return SimpleNamespace(decisions=decisions, same=same, enrolled=enrolled)

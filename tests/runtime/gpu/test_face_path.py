@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_device import short_of_memory
 
 from immunogate.bundle import open_bundle
 from immunogate.default_models import shipped_bundle
@@ -13,6 +14,7 @@ from immunogate.faces_file import faces_from_pixels
 from immunogate.kernels.antibody import MODES, make_antibodies
 from immunogate.kernels.device import Device
 from immunogate.runtime.gallery import Templates
+from immunogate.runtime.gpu.face_path import FacePath
 from immunogate.runtime.match import match
 from immunogate.runtime.runners.base import Runner
 from immunogate.structs import PIXELS, Pixels
@@ -258,3 +260,16 @@ def test_the_bundle_that_ships(both: Any) -> None:
         made.path.know(known)
         for seed in (1, 2):
             check(made, crops_of(1, seed=seed), [seed], [3], known)
+
+
+def test_where_memory_is_short_nothing_stays(both: Any, device: Device) -> None:
+    """At any allocation of a path, and of a bucket."""
+    with both("select", buckets=(1,)) as made:
+        assert made.analyzer is not None
+        given = made.kernels, made.path.settings, made.analyzer, made.recogniser, made.path._parts.entry
+
+        def use() -> None:
+            with FacePath(*given, details=True) as path:
+                path.bucket(2)
+
+        assert short_of_memory(device, use) > 25

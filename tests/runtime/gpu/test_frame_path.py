@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fake_device import FakeEngine, FakeNetwork
+from fake_device import short_of_memory
+from fake_networks import FakeEngine, FakeNetwork
 
 from immunogate.kernels.device import Device
 from immunogate.runtime.align import TEMPLATE, align
@@ -16,7 +17,7 @@ from immunogate.runtime.detect import Detector
 from immunogate.runtime.gpu.device_detector import MOST_SIZES, DeviceDetector
 from immunogate.runtime.gpu.engine_network import EngineNetwork
 from immunogate.runtime.gpu.frame_path import FramePath, crops_to_frame
-from immunogate.runtime.gpu.frame_slot import shape_of
+from immunogate.runtime.gpu.frame_slot import FrameSlot, shape_of
 from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Faces, Pixels
 
@@ -179,6 +180,29 @@ def test_a_detector_on_the_device_in_the_cpus_place(both: Any, yunet: OnnxRunner
         assert network.runs == MOST_SIZES
         near(detector.detect(pixels), plain.detect(pixels), 1e-3)
         assert network.runs == MOST_SIZES + 1
+        detector.close()
+
+
+@pytest.mark.data
+def test_where_memory_is_short_pictures_are_searched_on_the_host(
+    both: Any, yunet: OnnxRunner, clip: Any, device: Device
+) -> None:
+    pixels = clip("man")[0].pixels
+    with both("fixed", buckets=(1,)) as made:
+        given = made.path._parts.queued, FakeNetwork(yunet, largest=1), Detector(yunet)
+        streams = made.path.stream, made.path.stream
+
+        def use() -> None:
+            FrameSlot(*given, pixels.shape[:2], "bgr", *streams).close()
+
+        assert short_of_memory(device, use) == 5
+        detector = DeviceDetector(yunet, 640, given[1], given[0], streams[0])
+        before = device.live
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(device.calls, "allocate", lambda *_: [][0])
+            near(detector.detect(pixels), given[2].detect(pixels), 1e-3)
+        assert device.live == before
+        assert given[1].runs == 0
         detector.close()
 
 

@@ -7,28 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import FakeEngine
+from fake_networks import FakeEngine
 
-from immunogate.bundle import Bundle, open_bundle
-from immunogate.default_models import shipped_bundle
+from immunogate.bundle import Bundle
 from immunogate.kernels.device import Device
 from immunogate.kernels.launch import CudaKernels
 from immunogate.runtime import chain as chains
 from immunogate.runtime import purify
-from immunogate.runtime.chain import FaceChain, open_chain
-from immunogate.runtime.decide import Policy
-from immunogate.runtime.gallery import Templates
+from immunogate.runtime.chain import open_chain
 from immunogate.runtime.gpu import face_path
-from immunogate.runtime.pipeline import Gate
 from immunogate.runtime.runners.base import Network, Runner
 from immunogate.runtime.runners.choose import open_runner
 from immunogate.runtime.runners.onnx import OnnxRunner
 
-VARYING = ("decision_id", "captured_at", "decided_at", "age_ms", "latency_ms")
-
 
 @pytest.fixture
-def wired(request: pytest.FixtureRequest, device: Device, monkeypatch: pytest.MonkeyPatch) -> Device:
+def wired(device: Device, monkeypatch: pytest.MonkeyPatch) -> Device:
     """``open_chain(..., backend="cuda")`` opens the fake device, and every network is a fake engine on it.
 
     The detector's is for frames of 480 x 270 alone, so that turned views of a face are searched on the host.
@@ -47,77 +41,33 @@ def wired(request: pytest.FixtureRequest, device: Device, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(purify, "open_kernels", open_kernels)
     monkeypatch.setattr(chains, "open_runner", open_engine)
-    options = {"buckets": getattr(request, "param", (1, 2)), "details": False, "stream": None}
+    options = {"buckets": (1, 2), "details": False, "stream": None}
     monkeypatch.setattr(face_path.FacePath.__init__, "__kwdefaults__", options)
     return device
 
 
-def decisions(chain: FaceChain, frames: list[Any], templates: Templates) -> list[dict[str, Any]]:
-    """Of fresh frames of the same pixels, without what differs from run to run."""
-    gate = Gate(chain, templates, Policy(0.4, 0.6, confirm_frames=2, max_decision_age_ms=60_000), "0" * 64)
-    found = []
-    for frame in frames:
-        records = [decision.__dict__ for decision in gate.process(frame).decisions]
-        found += [{name: value for name, value in record.items() if name not in VARYING} for record in records]
-    return found
-
-
-def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
-    assert len(one) == len(other) > 1
-    for a, b in zip(one, other, strict=True):
-        numbers = [name for name, value in a.items() if isinstance(value, float)]
-        for name in numbers:
-            assert abs(a[name] - b[name]) < 2e-3, name
-        assert {k: v for k, v in a.items() if k not in numbers} == {k: v for k, v in b.items() if k not in numbers}
-
-
-def enrolled(bundle: Bundle, frames: list[Any], mode: str) -> Templates:
-    """The man of the first frame, and two who do not come."""
-    with open_chain(bundle, mode=mode) as chain:
-        landmarks = chain.detector.detect(frames[0].pixels).landmarks[0]
-        crop, _ = chain.crop(frames[0].pixels, landmarks)
-        man = chain.recognise(crop[None], [0], [0]).purified[0]
-    others = np.random.default_rng(1).normal(size=(2, len(man)))
-    vectors = np.stack([others[0], man, others[1]]).astype(np.float32)
-    return Templates(["nobody", "man", "else"], vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-
-
 @pytest.mark.data
-def test_decisions_on_a_clip(wired: Device, tiny_bundle: Bundle, clip: Any, frame_of: Any) -> None:
+def test_decisions_on_a_clip(wired: Device, tiny_bundle: Bundle, clip: Any, frame_of: Any, deciding: Any) -> None:
     """Two people, several looks; the tiny bundle's networks are random, and so is who is recognised."""
-    frames = [frame_of(frame.pixels, frame.index) for frame in clip("both")[:6]]
-    templates = enrolled(tiny_bundle, frames, "select")
+    frames = [frame_of(frame.pixels, frame.index) for frame in clip("both")[:4]]
     with open_chain(tiny_bundle, mode="select") as cpu, open_chain(tiny_bundle, mode="select", backend="cuda") as chain:
-        assert wired.made["graph"] == 2
-        want = decisions(cpu, frames, templates)
-        same(decisions(chain, frames, templates), want)
+        templates = deciding.enrolled(cpu, frames)
+        assert wired.made["graph"] == 3  # two buckets' and the one of a frame that was tried
+        want = deciding.decisions(cpu, frames, templates)
+        deciding.same(deciding.decisions(chain, frames, templates), want)
         before = dict(wired.made)
-        assert before["graph"] == 3  # the detector's, for frames of this size
-        same(decisions(chain, frames, templates), want)
+        assert before["graph"] == 4  # the detector's, for frames of this size
+        deciding.same(deciding.decisions(chain, frames, templates), want)
         assert wired.made == before
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("wired", [(1,)], indirect=True, ids=["one face"])
-def test_decisions_of_the_bundle_that_ships(wired: Device, clip: Any, frame_of: Any) -> None:
-    if not (shipped_bundle() / "manifest.json").is_file():
-        pytest.skip("no bundle ships with this checkout")
-    bundle = open_bundle(shipped_bundle())
-    frames = [frame_of(frame.pixels, frame.index) for frame in clip("man")[:4]]
-    templates = enrolled(bundle, frames, "expected")
-    with open_chain(bundle) as cpu, open_chain(bundle, backend="cuda") as chain:
-        want = decisions(cpu, frames, templates)
-        same(decisions(chain, frames, templates), want)
-    assert "allow" in {decision["outcome"] for decision in want}
-
-
-@pytest.mark.data
 def test_a_face_with_a_fault_is_denied_and_the_other_is_not(
-    wired: Device, tiny_bundle: Bundle, clip: Any, frame_of: Any, monkeypatch: pytest.MonkeyPatch
+    wired: Device, tiny_bundle: Bundle, clip: Any, frame_of: Any, deciding: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = [frame_of(frame.pixels, frame.index) for frame in clip("both")[:3]]
-    templates = enrolled(tiny_bundle, frames, "expected")
     with open_chain(tiny_bundle, mode="expected", backend="cuda") as chain:
+        templates = deciding.enrolled(chain, frames)
         recognise = chain._path.recognise  # type: ignore[union-attr]
 
         def broken(*given: Any) -> Any:
@@ -125,7 +75,7 @@ def test_a_face_with_a_fault_is_denied_and_the_other_is_not(
             return replace(found, faults=["the analyzer broke", *found.faults[1:]])
 
         monkeypatch.setattr(chain._path, "recognise", broken)
-        first, second = decisions(chain, frames[:1], templates)
+        first, second = deciding.decisions(chain, frames[:1], templates)
         with pytest.raises(ValueError, match="the analyzer broke"):  # to whom does not ask for each, it is the CPU's
             chain.recognise(np.zeros((2, 112, 112), np.uint8), [0, 0], [1, 2])
     assert (first["outcome"], first["reason"], first["detail"]) == ("deny", "error", "the analyzer broke")

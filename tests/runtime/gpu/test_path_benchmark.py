@@ -26,7 +26,7 @@ class FakeBench:
 def test_a_bucket_is_timed_and_leaves_nothing_behind(both: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu_path, "WARM_UPS", 2)
     with both("select") as made:
-        found = bench_gpu_path.times(FakeBench(), made.path, 2, bench_gpu_path.Rounds(3, 4))  # type: ignore[arg-type]
+        found = bench_gpu_path.times(FakeBench(), made.path, 1, bench_gpu_path.Rounds(3, 4))  # type: ignore[arg-type]
         assert made.recogniser.runs > 10
     assert found["captured"]
     assert (found["host"]["n"], found["device"]["p50_us"]) == (3, 7.0)
