@@ -136,7 +136,6 @@ def test_prelu_is_written_out_for_cpus_and_one_node_in_float16(small: Any) -> No
     graph = graph_of(uneven, (1, 16, 16), "face", "answer")
     for precision, there in (("fp32", False), ("fp16-weights", False), ("fp16", True)):
         made = in_precision(copy.deepcopy(graph), precision)
-        onnx.checker.check_model(made, full_check=True)
         assert ("PRelu" in {node.op_type for node in made.graph.node}) is there
         assert np.abs(_run(made, faces.numpy(), "answer") - expected).max() < (1e-5 if precision == "fp32" else 1e-2)
 
