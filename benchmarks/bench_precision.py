@@ -26,7 +26,6 @@ from immunogate.bundle import Bundle, open_bundle
 from immunogate.calib.precision.accuracy import FMR, compare
 from immunogate.calib.precision.half import rounded
 from immunogate.calib.precision.networks import finished, float_network
-from immunogate.calib.precision.rectifiers import without_prelu
 from immunogate.calib.threshold import even_out
 from immunogate.cli import main as immunogate
 from immunogate.cli.commands import save_faces
@@ -141,8 +140,7 @@ def times(bundle: Bundle, made: dict[str, Bundle], faces: AlignedFaces, rounds: 
     with TappedChain(bundle, 1) as chain:
         inputs = chain.inputs(faces.images[: max(BATCHES)], "inputs")[RECOGNISER]
     networks = {"float": bundle.read(bundle.manifest.recogniser.file)}
-    plain = finished(without_prelu(float_network(networks["float"], "recogniser")))
-    networks["float, PReLU written out"] = plain
+    networks["float, PReLU in one node"] = finished(float_network(networks["float"], "recogniser"))
     networks |= {kind: other.read(other.manifest.recogniser.file) for kind, other in made.items()}
     found: dict[str, Any] = {}
     for threads in THREADS:

@@ -34,6 +34,7 @@ BENCHMARKS = {
     "bench_recogniser": "bench_recogniser",
     "bench_default_bundle": "bench_default_bundle",
     "bench_precision": "bench_precision",
+    "bench_networks": "bench_networks",
     "bench_training": "bench_training",
     "verification": "verification_mobilefacenet_lfw_dev",
     "bench_gpu_kernels": "bench_gpu_kernels",

@@ -15,6 +15,7 @@ from torch import nn
 
 from immunogate.errors import InputError, UsageError
 from immunogate.files import read_bytes
+from immunogate.graphs.rectifiers import with_prelu, without_prelu
 from immunogate.manifest import DETECTOR_OUTPUTS
 
 OPSET = 18
@@ -35,6 +36,11 @@ def graph_of(network: nn.Module, input_shape: tuple[int, ...], input_name: str, 
         input_name: of the graph's input.
         output_name: of its output.
     """
+    return without_prelu(traced(network, input_shape, input_name, output_name))
+
+
+def traced(network: nn.Module, input_shape: tuple[int, ...], input_name: str, output_name: str) -> ModelProto:
+    """The same as torch's exporter gives it, before anything is written otherwise (`immunogate.graphs`)."""
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     return exported(network, torch.zeros(2, *input_shape), {0: batch}, input_name, [output_name])
 
@@ -78,10 +84,10 @@ def exported(
 
 
 def in_half_precision(model: ModelProto) -> ModelProto:
-    """Weights and arithmetic in float16; inputs and outputs stay float32."""
+    """Weights and arithmetic in float16, which is for GPUs: PReLU is one node; inputs and outputs stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    half: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    half: ModelProto = convert_float_to_float16(with_prelu(model), keep_io_types=True)
     return half
 
 

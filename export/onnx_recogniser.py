@@ -16,6 +16,7 @@ from immunogate.errors import InputError
 from immunogate.export.description import RecogniserDescription
 from immunogate.export.onnx_graph import OPSET
 from immunogate.export.onnx_reading import AGAIN, at_opset, first_line, free_batch, keep_output, read_onnx
+from immunogate.graphs.rectifiers import without_prelu
 from immunogate.structs import Floats
 
 BATCHES = (1, 3)
@@ -61,7 +62,7 @@ def load_onnx_recogniser(path: Path, description: RecogniserDescription) -> Onnx
     keep_output(converted, output)
     free_batch(converted)
     rank = len(converted.graph.output[0].type.tensor_type.shape.dim)
-    graph = _completed(converted, description, flatten=rank != 2)
+    graph = without_prelu(_completed(converted, description, flatten=rank != 2))
     embedding = _tried(graph, module, description, str(path))
     return OnnxRecogniser(module, graph, embedding)
 

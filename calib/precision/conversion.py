@@ -13,9 +13,9 @@ from immunogate.calib.precision import half, integers
 from immunogate.calib.precision.equalise import equalised
 from immunogate.calib.precision.integers import IntegerSettings
 from immunogate.calib.precision.networks import finished, float_network
-from immunogate.calib.precision.rectifiers import without_prelu
 from immunogate.calib.precision.search import Judge, LayerCost, cosine_cost, keep_until
 from immunogate.errors import UsageError
+from immunogate.graphs.rectifiers import without_prelu
 from immunogate.structs import Floats
 
 TARGETS = ("fp16", "int8")
@@ -162,7 +162,7 @@ def _to_integers(
     step("channels of similar size")
     even = equalised(model, inputs)
     if settings.integers.device == "cpu":
-        even = without_prelu(even)
+        even = without_prelu(even, blocked=False)
     step("ranges of the tensors")
     found = integers.ranges(even, inputs, settings.integers)
     nodes = integers.layers(even)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from immunogate.calib.precision.networks import array_of, tensors, weights_of
+from immunogate.calib.precision.networks import tensors
+from immunogate.graphs.weights import array_of, weights_of
 from immunogate.structs import Floats
 
 TRANSPARENT = ("Relu", "PRelu", "Add")

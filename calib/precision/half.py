@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from immunogate.calib.precision.networks import array_of, finished, float_outputs, tensors, weights_of
+from immunogate.calib.precision.networks import finished, float_outputs, tensors
 from immunogate.calib.precision.search import Judge, LayerCost, cosine_cost
+from immunogate.graphs.weights import array_of, weights_of
 from immunogate.structs import Floats
 
 LARGEST = 65504.0

@@ -26,9 +26,10 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from immunogate.calib.precision.networks import BATCH, finished, weights_of
-from immunogate.calib.precision.rectifiers import is_rectifier
+from immunogate.calib.precision.networks import BATCH, finished
 from immunogate.errors import UsageError
+from immunogate.graphs.rectifiers import is_rectifier
+from immunogate.graphs.weights import weights_of
 from immunogate.structs import Floats
 
 METHODS = ("entropy", "percentile", "minmax")

@@ -10,6 +10,8 @@ import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from immunogate.errors import BundleError, UsageError
+from immunogate.graphs.rectifiers import with_prelu
+from immunogate.graphs.weights import array_of, prune
 from immunogate.structs import Floats
 
 BATCH = 16
@@ -20,6 +22,8 @@ _LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto
 
 def float_network(data: bytes, name: str) -> ModelProto:
     """The network with float32 weights in place of those stored in float16, shapes inferred and every node named.
+
+    PReLUs that export wrote out are PRelu nodes again: TensorRT has them, and factors of channels pass through them.
 
     Args:
         data: content of the ONNX file, already verified.
@@ -44,7 +48,7 @@ def float_network(data: bytes, name: str) -> ModelProto:
         )
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
-    inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
+    inferred: ModelProto = onnx.shape_inference.infer_shapes(with_prelu(model))
     return inferred
 
 
@@ -60,14 +64,6 @@ def _fold_casts(model: ModelProto) -> None:
         graph.initializer.append(numpy_helper.from_array(array_of(stored).astype(np.float32), node.output[0]))
         graph.node.remove(node)
     prune(model)
-
-
-def prune(model: ModelProto) -> None:
-    """Take away weights that no node reads."""
-    graph = model.graph
-    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for weight in [weight for weight in graph.initializer if weight.name not in read]:
-        graph.initializer.remove(weight)
 
 
 def sort(model: ModelProto) -> None:
@@ -100,16 +96,6 @@ def finished(model: ModelProto) -> bytes:
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data
-
-
-def array_of(weight: TensorProto) -> Floats:
-    """A weight's values, its own copy."""
-    return np.array(numpy_helper.to_array(weight))
-
-
-def weights_of(model: ModelProto) -> dict[str, TensorProto]:
-    """The stored weights by name."""
-    return {weight.name: weight for weight in model.graph.initializer}
 
 
 def float_outputs(model: ModelProto) -> dict[str, NodeProto]:

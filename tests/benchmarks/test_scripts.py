@@ -23,7 +23,7 @@ RunScript = Callable[..., dict[str, Any]]
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_says_what_it_measures(script: str) -> None:
     path = ROOT / "benchmarks" / f"{script}.py"
-    if script in ("verification", "bench_training"):
+    if script in ("verification", "bench_training", "bench_networks"):
         pytest.importorskip("torch")
     ran = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
@@ -132,6 +132,18 @@ def test_default_bundle(run_script: RunScript) -> None:
     assert 0 < frame["p50"] <= frame["p99"]
     assert sum(measured["every_face_in_every_frame"]["outcomes"].values()) >= 20
     assert 0 < measured["bundle"]["bytes"] <= 25e6
+
+
+@pytest.mark.torch
+def test_networks(run_script: RunScript) -> None:
+    pytest.importorskip("onnxscript")
+    document = run_script("bench_networks")
+    ((_, entry),) = document["measured"]["written_otherwise"].items()
+    assert "PRelu" in entry["top"]["before"]
+    assert "PRelu" not in entry["top"]["after"]
+    assert set(entry["times"]) == {f"{threads} threads, {faces} faces" for threads in (1, 2) for faces in (1, 8)}
+    assert entry["largest_change"] <= 1e-5
+    assert list(document["measured"]["as_they_are"]) == ["detector that ships"]
 
 
 @pytest.mark.data

@@ -22,7 +22,14 @@ import torch
 from torch import nn
 
 from immunogate.errors import InputError, UsageError
-from immunogate.export.onnx_graph import OPSET, graph_of, in_half_precision, portable_yunet, with_half_weights
+from immunogate.export.onnx_graph import (
+    OPSET,
+    graph_of,
+    in_half_precision,
+    in_precision,
+    portable_yunet,
+    with_half_weights,
+)
 from immunogate.manifest import DETECTOR_OUTPUTS
 from immunogate.networks.recognisers import load_recogniser
 from immunogate.networks.twin import UnitEmbedding
@@ -118,6 +125,19 @@ def test_names_shapes_and_opset_are_as_stated(graph: Any) -> None:
 
 def test_the_same_network_gives_the_same_bytes(small: Any, graph: Any) -> None:
     assert graph_of(small, (1, 16, 16), "face", "answer").SerializeToString() == graph.SerializeToString()
+
+
+def test_prelu_is_written_out_for_cpus_and_one_node_in_float16(small: Any) -> None:
+    uneven = copy.deepcopy(small)
+    uneven.layers[2].weight.data = torch.tensor([-0.5, 0.0, 0.25, 1.5])
+    faces = torch.rand(3, 1, 16, 16)
+    with torch.no_grad():
+        expected = uneven(faces).numpy()
+    graph = graph_of(uneven, (1, 16, 16), "face", "answer")
+    for precision, there in (("fp32", False), ("fp16-weights", False), ("fp16", True)):
+        made = in_precision(copy.deepcopy(graph), precision)
+        assert ("PRelu" in {node.op_type for node in made.graph.node}) is there
+        assert np.abs(_run(made, faces.numpy(), "answer") - expected).max() < (1e-5 if precision == "fp32" else 1e-2)
 
 
 def test_weights_lie_inside(graph: Any) -> None:

@@ -16,10 +16,11 @@ from immunogate.calib.precision import integers
 from immunogate.calib.precision.conversion import ConversionSettings, Judges, convert
 from immunogate.calib.precision.equalise import equalised
 from immunogate.calib.precision.integers import IntegerSettings
-from immunogate.calib.precision.networks import array_of, finished, float_network, weights_of
-from immunogate.calib.precision.rectifiers import without_prelu
+from immunogate.calib.precision.networks import finished, float_network
 from immunogate.calib.precision.search import cosine_cost, cosines
 from immunogate.errors import UsageError
+from immunogate.graphs.rectifiers import without_prelu
+from immunogate.graphs.weights import array_of, weights_of
 
 
 def _quantised(model: Any, pictures: Any, settings: IntegerSettings, kept: list[str]) -> Any:
