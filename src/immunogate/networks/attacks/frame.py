@@ -70,7 +70,10 @@ class Warp:
         blue, green, red = warped.unbind(dim=1)
         grey = _rounded(GREY[0] * blue + GREY[1] * green + GREY[2] * red)[:, None]
         if shrink > 1:
-            grey = _rounded(F.avg_pool2d(grey, shrink))
+            # OpenCV averages 2x2 in whole numbers, halves upwards; other sizes round halves to even.
+            halves = 1e-3 if shrink == 2 else 0.0
+            mean = F.avg_pool2d(grey, shrink)
+            grey = with_gradient((mean.detach() + halves).round(), mean)
         return grey.reshape(1, CROP_SIZE * CROP_SIZE) / 127.5 - 1
 
 
