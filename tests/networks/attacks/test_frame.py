@@ -15,8 +15,9 @@ pytestmark = pytest.mark.torch
 from immunogate.networks.attacks import LinfBall, Pgd, Target, dodging, from_levels, search  # noqa: E402
 from immunogate.networks.attacks.frame import FrameGate, Warp, frames_from_points, points_from_frames  # noqa: E402
 
-APART = 1e-3
-"""Share of pixels that may be rounded the other way, because what is rounded lies at a half but for its last bits."""
+APART = 4e-3
+"""Share of pixels that may be rounded the other way, because what is rounded lies at a half but for its last bits.
+Three channels of noise are rounded twice; on real crops it is at most one in a thousand."""
 
 
 def levels(faces: Any) -> Any:
@@ -29,10 +30,10 @@ def placed(scale: float, degrees: float, centre: tuple[float, float]) -> Any:
     return np.stack([points.real, points.imag], axis=1).astype(np.float32)
 
 
-def assert_alike(face: Any, crop: Any) -> None:
+def assert_alike(face: Any, crop: Any, apart: float = APART) -> None:
     """Well below half a grey level: equal but for what is rounded the other way."""
     difference = np.abs(face - crop)
-    assert (difference > 0.01).mean() <= APART
+    assert (difference > 0.01).mean() <= apart
     assert difference.max() <= 1.01
 
 
@@ -60,7 +61,7 @@ def test_the_warp_is_that_of_the_gate_on_real_crops(data_dir: Path, dynamic_yune
         for landmarks in detector.detect(frame).landmarks:
             warp = Warp([similarity_to_large_crop(landmarks)], *frame.shape[:2])
             face = levels(warp(points_from_frames(frame[None]), torch.tensor([0])))[0]
-            assert_alike(face, align(frame, landmarks))
+            assert_alike(face, align(frame, landmarks), 1e-3)
             compared += 1
     assert compared >= 3
 
