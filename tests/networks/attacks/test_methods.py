@@ -39,22 +39,25 @@ def test_a_step_is_halved_after_few_rises_or_a_stale_peak() -> None:
 
 
 def trace(method: Any, gains: Any, clean: Any, ball: Any) -> list[dict[str, Any]]:
-    """Moves with prepared gains (steps, 1) and a gradient of ones."""
+    """Moves with prepared gains (steps, 1) and gradients that keep turning, so that no two points are the same."""
+    draw = torch.Generator().manual_seed(0)
     own = method.begin(clean, ball.reach(clean))
     found = [own]
     for step, gain in enumerate(gains):
-        own = method.move(own, clean, torch.tensor([0]), ball, step, gain, torch.ones_like(clean))
+        gradient = torch.randn(clean.shape, generator=draw)
+        own = method.move(own, clean, torch.tensor([0]), ball, step, gain, gradient)
         found.append(own)
     return found
 
 
 def test_apgd_halves_at_a_checkpoint_and_goes_back_to_its_best_point() -> None:
-    clean, ball, method = torch.zeros(1, 2), LinfBall(0.5), Apgd(100)
+    clean, ball, method = torch.zeros(1, 12), LinfBall(0.5), Apgd(100)
     gains = [torch.tensor([float(value)]) for value in [*range(10), *([5] * 13)]]  # best at step 9, then flat
     states = trace(method, gains, clean, ball)
     assert float(states[22]["size"]) == 1.0  # twice the radius
     assert float(states[23]["size"]) == 0.5
     assert torch.equal(states[23]["previous"], states[9]["point"])  # the move began at the best point
+    assert not torch.equal(states[22]["point"], states[9]["point"])
     assert float(states[23]["gain"]) == 9
     assert bool(states[23]["rises"] == 0)
     rising = trace(method, [torch.tensor([float(value)]) for value in range(23)], clean, ball)
@@ -64,10 +67,10 @@ def test_apgd_halves_at_a_checkpoint_and_goes_back_to_its_best_point() -> None:
 
 def test_apgd_goes_on_with_a_quarter_of_its_last_step() -> None:
     clean, ball, method = torch.zeros(1, 1), LinfBall(1.0), Apgd(100)
-    own = method.begin(clean, ball.reach(clean)) | {"point": torch.tensor([[0.2]]), "previous": torch.tensor([[0.1]])}
+    own = method.begin(clean, ball.reach(clean)) | {"point": torch.tensor([[0.2]]), "previous": torch.tensor([[0.0]])}
     own["size"] = torch.tensor([[0.1]])
     moved = method.move(own, clean, torch.tensor([0]), ball, 1, torch.tensor([0.0]), torch.ones(1, 1))
-    assert float(moved["point"]) == pytest.approx(0.2 + 0.75 * 0.1 + 0.25 * 0.1)
+    assert float(moved["point"]) == pytest.approx(0.2 + 0.75 * 0.1 + 0.25 * 0.2)
     first = method.move(own, clean, torch.tensor([0]), ball, 0, torch.tensor([0.0]), torch.ones(1, 1))
     assert float(first["point"]) == pytest.approx(0.3)
 

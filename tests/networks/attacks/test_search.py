@@ -210,6 +210,17 @@ def test_dodging_and_impersonation_share_a_batch(curved: Any, samples: Any) -> N
     torch.testing.assert_close(mixed.scores[up], alone.scores[up], atol=1e-5, rtol=0)
 
 
+def test_a_limit_is_passed_downwards_by_dodging_and_reached_by_impersonation() -> None:
+    templates, rows = torch.ones(4, 2), torch.arange(4)
+    scores = torch.tensor([0.4, 0.5, 0.6, -1.0])
+    assert dodging(templates, 0.5).lost(scores, rows).tolist() == [True, False, False, True]
+    assert impersonation(templates, 0.5).lost(scores, rows).tolist() == [False, True, True, False]
+    assert not dodging(templates).lost(scores, rows).any()
+    mixed = Goal(templates, templates, torch.tensor([True, False, True, False]), torch.tensor([0.3, 0.5, 0.7, -1.0]))
+    assert mixed.lost(scores, rows).tolist() == [True, False, False, False]
+    assert mixed.lost(scores[[2, 0]], torch.tensor([2, 0])).tolist() == [False, True]
+
+
 def test_away_from_itself_needs_no_other_picture(curved: Any, samples: Any) -> None:
     clean, _ = samples()
     embed = deterministic(curved)
