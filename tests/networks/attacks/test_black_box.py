@@ -12,7 +12,7 @@ from immunogate.structs import PIXELS
 
 pytest.importorskip("torch")
 
-from immunogate.networks.attacks.boundary import hop_skip_jump
+from immunogate.networks.attacks.boundary import _Nearest, hop_skip_jump
 from immunogate.networks.attacks.oracle import BudgetSpentError, VerificationOracle
 from immunogate.networks.attacks.square import share_at, square
 
@@ -124,6 +124,18 @@ def test_hop_skip_jump_comes_nearer_with_questions_and_asks_no_more_than_it_may(
     again = hop_skip_jump(oracle(0.5, 60), faces[:2], 0.2, norm="2", seed=3)
     assert np.linalg.norm(again.points - faces[:2], axis=1) == pytest.approx(near[60])
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_the_nearest_picture_that_won_counts_not_the_last_one_nor_one_that_lost() -> None:
+    faces, _ = people()
+    nearest = _Nearest(oracle(0.5), faces[:1], 0, np.inf)
+    far, near, refused = np.full(PIXELS, 1, np.float32), -faces[0], faces[0] * np.float32(0.99)
+    assert nearest(np.stack([far, near, refused]))[:, 1].tolist() == [1, 1, 0]
+    assert nearest.point is not None
+    assert np.array_equal(nearest.point, min((far, near), key=lambda face: float(np.abs(face - faces[0]).max())))
+    before = nearest.distance
+    nearest((2 * near)[None])
+    assert nearest.distance == before
 
 
 def test_hop_skip_jump_without_a_first_picture_leaves_the_face_and_starts_where_it_is_told() -> None:
