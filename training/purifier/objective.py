@@ -57,23 +57,6 @@ def losses(purified: Tensor, clean: Tensor, mask: Tensor, embed: Embed, target: 
     return Losses(weights.identity * identity + pixels + weights.size * size, identity, pixels, size)
 
 
-def relaxed_mask(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    """A drawn mask whose gradient is that of the binary concrete distribution.
-
-    Forward it is exactly 0 or 1 and distributed as Bernoulli(sigmoid(logits)); backward it is the relaxed sample
-    (Maddison et al., Jang et al., ICLR 2017; straight-through, Bengio et al. 2013).
-
-    Args:
-        logits: (B, n).
-        uniform: (B, n) in (0, 1), the draw.
-        temperature: of the relaxation, about 0.7.
-    """
-    noise = torch.log(uniform) - torch.log1p(-uniform)
-    soft = torch.sigmoid((logits + noise) / temperature)
-    hard = (soft > 0.5).to(soft.dtype)
-    return hard + (soft - soft.detach())  # in this order: (hard + soft) - soft would be rounded
-
-
 def policy_loss(clone_losses: Tensor, masks: Tensor, probabilities: Tensor, *, summed: bool = False) -> Tensor:
     """REINFORCE with the mean of the clones as its baseline, one value for each face, (B,).
 

@@ -25,6 +25,7 @@ from immunogate.networks.checkpoint import misfits, read_sections
 from immunogate.networks.frozen import frozen
 from immunogate.networks.purifier import AntibodyNetwork, Purifier, checkpoint_of
 from immunogate.networks.recognisers import RecogniserSpec
+from immunogate.networks.relaxed import relaxed_mask
 from immunogate.networks.spectral import SpectralPurifier, analyzer_input
 from immunogate.networks.twin import TorchTwin, seen
 from immunogate.training.augment import jittered, softened
@@ -36,7 +37,6 @@ from immunogate.training.purifier.objective import (
     antibody_statistics,
     losses,
     policy_loss,
-    relaxed_mask,
 )
 from immunogate.training.purifier.rehearsal import (
     ADAPTIVE,

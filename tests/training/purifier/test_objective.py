@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from immunogate.training.draws import uniform  # noqa: E402 - needs torch
+from immunogate.networks.relaxed import relaxed_mask  # noqa: E402 - needs torch
+from immunogate.training.draws import uniform  # noqa: E402
 from immunogate.training.purifier.objective import (  # noqa: E402
     LossWeights,
     antibody_statistics,
     losses,
     policy_loss,
-    relaxed_mask,
 )
 
 GENES, CLONES, DRAWS = 4, 6, 40_000

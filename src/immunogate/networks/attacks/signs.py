@@ -166,6 +166,15 @@ def _check(embed: Embed, faces: Tensor, templates: Tensor, eps: Bound) -> None:
         raise ValueError(f"eps: expected one number or ({len(faces)}, 1), got {tuple(bounds.shape)}")
     if bounds.numel() and not 0 <= float(bounds.min()) <= float(bounds.max()) <= 2:
         raise ValueError(f"eps: expected 0 to 2 on the scale of [-1, 1], got {eps}")
+    refuse_training(embed)
+
+
+def refuse_training(embed: object) -> None:
+    """Refuse a network, or a method of one, whose statistics an attack would change.
+
+    Raises:
+        ValueError: a part of it is in training mode.
+    """
     module = getattr(embed, "__self__", embed)
     if isinstance(module, nn.Module) and any(part.training for part in module.modules()):
         raise ValueError("embed is in training mode: an attack would change its BatchNorm statistics; call eval()")
