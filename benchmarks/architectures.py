@@ -29,6 +29,7 @@ from verification import OWN
 
 from immunogate.basis import load_basis, truncate
 from immunogate.export.onnx_graph import graph_of
+from immunogate.files import write_whole
 from immunogate.kernels.cpu import CpuKernels
 from immunogate.networks.purifier import Purifier
 from immunogate.networks.twin import TorchTwin
@@ -51,7 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     costs = cost(problem)
     problem.pipelines[CONTROL] = untrained(next(twin for twin in problem.pipelines.values() if twin.purifier), asked)
     measured = {"training": asked.name, "cost": costs, **robustness.measure(problem, asked)}
-    return finish(NAME, options, before, measured, targets(costs), table(measured))
+    text = table(measured)
+    if options.out is not None:
+        document = f"{head(measured, before)}\n\n{text}\n"
+        write_whole(options.out.with_suffix(".md"), lambda path: path.write_text(document, encoding="utf-8"))
+    return finish(NAME, options, before, measured, targets(costs), text)
 
 
 def untrained(twin: TorchTwin, asked: Asked) -> TorchTwin:
@@ -118,6 +123,19 @@ def targets(costs: dict[str, dict[str, float]]) -> list[Target]:
         Target(f"compact against paper: {words}", ">=", LEAST_RATIO, round(paper[key] / compact[key], 2), "x")
         for key, words in (("mega_macs", "fewer multiply-accumulates"), ("parameters", "fewer parameters"))
     ]
+
+
+def head(measured: dict[str, Any], before: dict[str, Any]) -> str:
+    """What the table shows."""
+    asked = measured["setting"]
+    return (
+        f"# Architectures\n\nMade by `python benchmarks/architectures.py` on {before['date'][:10]} (torch "
+        f"{before['packages']['torch']}, {before['cpu']}).\n"
+        f"TAR at FMR {asked['fmr']:g} of {asked['genuine_pairs']} genuine pairs with 95 % Wilson intervals, each at "
+        f"the threshold of its own {asked['impostor_pairs']:,} clean impostor pairs of other people.\n"
+        f"Recogniser: {asked['recogniser']}.\nTraining: {measured['training']}.\n"
+        f"Adaptive attacks: {asked['adaptive']}."
+    )
 
 
 def table(measured: dict[str, Any]) -> str:
