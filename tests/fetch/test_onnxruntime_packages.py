@@ -94,7 +94,7 @@ def test_the_gpu_build_never_falls_back_by_itself(
     assert "TensorrtExecutionProvider does not start for recogniser.onnx" in words
     kind, passed_over = found["said"]["auto"]
     assert kind == "cpu"
-    assert set(passed_over) == {"rtx", "cuda"}
+    assert set(passed_over) == {"rtx", "cuda", "tensorrt"}
     assert found["said"]["cpu"] == ["cpu", {}]
 
 
