@@ -37,8 +37,10 @@ NAME = "attack_strength"
 KEPT, LEVELS, FMR, SEED = 1000, 1, 1e-3, 0
 IMPOSTORS, CLEAN = 2_000, 400
 LEAST_GAIN = 0.01
-ROUNDING = 1e-3
 """How much higher the mean similarity may be than the library's: random starts differ."""
+
+ROUNDING = 1e-3
+"""Share of the bound by which float32 may exceed it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -219,7 +221,7 @@ def table(measured: dict[str, Any]) -> str:
     rows = [("no attack", measured["clean"]), *measured["attacks"].items()]
     lines = [f"| {name} | {entry['mean']:.4f} | {entry['lost']:.3f} |" for name, entry in rows]
     reach = ", ".join(f"{name} to {bounds:g}" for name, bounds in measured["library_searched_to_bounds"].items())
-    note = f"Points within the bound count. The library searched farther: {reach} times the bound."
+    note = f"Points within the bound count. The library looked at points as far as: {reach} times the bound."
     return "\n".join(["| attack | mean similarity | pairs lost |", "|---|---|---|", *lines, "", note])
 
 
