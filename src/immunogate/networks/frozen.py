@@ -35,18 +35,25 @@ def frozen(network: nn.Module) -> nn.Module:
     Returns:
         A module of the same inputs and outputs, without any parameter that requires a gradient.
     """
-    twin = copy.deepcopy(network).eval().requires_grad_(False)
+    return folded(network)[0]
+
+
+def folded(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
+    """What `frozen` gives, and by the name of each layer that took a BatchNorm in the name of that BatchNorm."""
+    twin: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
+    norms: dict[str, str] = {}
     try:
         graph = fx.Tracer().trace(twin)
     except Exception as error:  # tracing fails in as many ways as Python code can depend on values
         logger.info("%s can not be traced and keeps its BatchNorms apart: %s", type(network).__name__, error)
     else:
-        twin = _folded(fx.GraphModule(twin, graph, type(network).__name__))
+        twin = fx.GraphModule(twin, graph, type(network).__name__)
+        norms = _fold(twin)
     _exchange(twin)
     for module in twin.modules():
         if isinstance(module, nn.Conv2d):  # its maps follow the format of its weights
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-    return twin.eval().requires_grad_(False)
+    return twin.eval().requires_grad_(False), norms
 
 
 class FrozenPReLU(nn.Module):
@@ -116,9 +123,9 @@ class _Bend(torch.autograd.Function):
         return torch.lerp(passed, gradient, slopes), None  # passed + a (gradient - passed)
 
 
-def _folded(traced: fx.GraphModule) -> fx.GraphModule:
-    """With each BatchNorm folded into the convolution or linear layer that feeds it, and it alone."""
-    graph = traced.graph
+def _fold(traced: fx.GraphModule) -> dict[str, str]:
+    """Fold each BatchNorm into the convolution or linear layer that feeds it, and it alone; gives their names."""
+    graph, norms = traced.graph, {}
     for node in list(graph.nodes):
         module = _module(traced, node)
         if isinstance(module, _NOTHING):
@@ -129,12 +136,13 @@ def _folded(traced: fx.GraphModule) -> fx.GraphModule:
             fed = traced.get_submodule(before.target)
             fuse: Any = fuse_conv_bn_eval if isinstance(fed, nn.Conv2d) else fuse_linear_bn_eval
             _put(traced, before.target, fuse(fed, module))
+            norms[str(before.target)] = str(node.target)
             node.replace_all_uses_with(before)
             graph.erase_node(node)
     graph.lint()
     traced.delete_all_unused_submodules()
     traced.recompile()
-    return traced
+    return norms
 
 
 def _module(traced: fx.GraphModule, node: Any) -> nn.Module | None:
