@@ -22,7 +22,9 @@ SHARPEST, SOFTEST, REACH = 0.4, 1.2, 3
 """Standard deviation in pixels of the blur of a softened face, and how many pixels it reaches to either side."""
 
 
-def jittered(faces: Tensor, seed: int, step: int, amount: float, rows: slice = slice(None), total: int = 0) -> Tensor:
+def jittered(
+    faces: Tensor, seed: int, step: int, amount: float, rows: slice | Tensor = slice(None), total: int = 0
+) -> Tensor:
     """The faces, each changed in its own way and half of them mirrored.
 
     Args:

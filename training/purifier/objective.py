@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from immunogate.networks.attacks import Embed
+from immunogate.training.purifier.rehearsal import KINDS, Rehearsed
 
 LEAST_PROBABILITY = 1e-6
 """Keeps the logarithms of the policy gradient finite; the published code has no such guard at 1 - p."""
@@ -57,6 +58,19 @@ def losses(purified: Tensor, clean: Tensor, mask: Tensor, embed: Embed, target: 
     return Losses(weights.identity * identity + pixels + weights.size * size, identity, pixels, size)
 
 
+def relation(embeddings: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared difference between the cosines of all pairs of two faces and those of their targets.
+
+    Source: Park et al., "Relational knowledge distillation", CVPR 2019.
+
+    Args:
+        embeddings: (B, E) of unit length.
+        targets: (B, E) of unit length.
+    """
+    difference = embeddings @ embeddings.T - targets @ targets.T
+    return difference.square().sum() / max(1, len(embeddings) * (len(embeddings) - 1))  # the diagonal is 0
+
+
 def policy_loss(clone_losses: Tensor, masks: Tensor, probabilities: Tensor, *, summed: bool = False) -> Tensor:
     """REINFORCE with the mean of the clones as its baseline, one value for each face, (B,).
 
@@ -91,3 +105,14 @@ def antibody_statistics(probabilities: Tensor) -> dict[str, float]:
         "specificity": float(distances.sum() / (faces * (faces - 1))) if faces > 1 else 0.0,
         "mutation": float((probabilities - 0.5).abs().mean()),
     }
+
+
+def means_of(found: Losses, batch: Rehearsed) -> dict[str, float]:
+    """Mean of each term, and the mean cosine with the clean target for each kind of row."""
+    means = {name: float(getattr(found, name).detach().mean()) for name in ("total", "identity", "pixels", "size")}
+    cosine = (1 - found.identity.detach()).reshape(len(batch.kinds), -1).mean(dim=1)
+    for name, kind in KINDS.items():
+        rows = batch.kinds == kind
+        if bool(rows.any()):
+            means[f"cosine_{name}"] = float(cosine[rows].mean())
+    return means

@@ -18,9 +18,12 @@ from torch import Tensor
 
 from immunogate.networks.attacks import Embed, fgsm, from_levels, pgd
 from immunogate.networks.twin import TorchTwin
+from immunogate.structs import CROP_SIZE
 from immunogate.training.augment import jittered
 from immunogate.training.draws import batch_indices, normal, uniform
 from immunogate.training.purifier.settings import TrainingSettings
+from immunogate.training.recogniser.draws import draws
+from immunogate.training.recogniser.variations import varied
 
 GAUSSIAN_LEVELS = 5.1
 """Standard deviation of stage one in grey levels: the paper's 0.04 of [-1, 1]."""
@@ -32,7 +35,11 @@ hardly matter teaches to let everything through, and takes long to unlearn."""
 STRIDE = 0.35
 """Step of a live attack as a share of its eps: it crosses the ball in six."""
 
+BEND = 1.0
+"""Pixels by which the strongest variation bends a face: less than makes another person of it."""
+
 CLEAN, ADAPTIVE, BARE = 0, 1, 2
+KINDS = {"clean": CLEAN, "adaptive": ADAPTIVE, "bare": BARE}
 """Kinds of rows: left alone, attacked through the whole defence, attacked on the recogniser alone."""
 
 
@@ -102,12 +109,19 @@ class Infections:
         self.settings = settings
         self.share = share
 
-    def clean(self, step: int) -> tuple[Tensor, Tensor]:
-        """(b, D) faces of a step and (b, E) their targets."""
-        settings, rows = self.settings, self.share.rows
+    def clean(self, step: int, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(b, D) faces of a step and (b, E) their targets; of ``wanted`` rows of this process only, or of all.
+
+        A row's face depends on its number in the whole batch alone.
+        """
+        settings = self.settings
+        rows = torch.arange(settings.batch)[self.share.rows]
+        rows = rows if wanted is None else rows[wanted.cpu()]
         chosen = batch_indices(settings.seed, step, settings.batch, len(self.faces))[rows]
         faces = self.faces[chosen.to(self.faces.device)]
         faces = jittered(faces, settings.seed, step, settings.jitter, rows, settings.batch)
+        if settings.varied:
+            faces = _varied(faces, settings, step * settings.batch + rows)
         with torch.no_grad():
             return faces, self.original(faces)
 
@@ -139,10 +153,11 @@ class Infections:
         eps = from_levels(1.0) * (settings.least_eps + (most - settings.least_eps) * draw)
         return torch.where(kinds == CLEAN, 0.0, eps).to(self.faces)
 
-    def start(self, clean: Tensor, eps: Tensor, step: int) -> Tensor:
-        """(b, D) a uniform draw from the ball of each row."""
-        draw = uniform(self.settings.seed, step, "start", self.settings.batch, clean.shape[1])
-        return (clean + eps * (2 * draw[self.share.rows].to(clean) - 1)).clamp(-1, 1)
+    def start(self, clean: Tensor, eps: Tensor, step: int, wanted: Tensor | None = None) -> Tensor:
+        """(b, D) a uniform draw from the ball of each face, of ``wanted`` rows of this process or of all."""
+        draw = uniform(self.settings.seed, step, "start", self.settings.batch, clean.shape[1])[self.share.rows]
+        draw = draw if wanted is None else draw[wanted.cpu()]
+        return (clean + eps * (2 * draw.to(clean) - 1)).clamp(-1, 1)
 
 
 class AverageRehearsal:
@@ -241,26 +256,28 @@ class LiveRehearsal:
         self._pool = {name: value.to(self._infections.faces.device) for name, value in state.items()}
 
     def _renew(self, step: int) -> None:
-        """Give new faces to the rows whose life is over; all draws are made, so that none depends on another."""
+        """Give new faces to the rows whose life is over; what one gets does not depend on which others are renewed."""
         shared, settings = self._infections, self._infections.settings
-        clean, targets = shared.clean(step)
+        over = self._pool["left"] <= 0 if self._pool else torch.ones_like(self._kinds, dtype=torch.bool)
+        if not bool(over.any()):
+            return
+        clean, targets = shared.clean(step, over)
         eps = shared.eps(step)
-        draw = uniform(settings.seed, step, "life", settings.batch)[shared.share.rows].to(clean)
+        draw = uniform(settings.seed, step, "life", settings.batch)[shared.share.rows].to(eps)
         least = max(1, settings.attack_steps // 2)
         life = least + (draw * (settings.attack_steps - least + 1)).floor()
         new = {
             "clean": clean,
             "targets": targets,
-            "eps": eps,
-            "attacked": shared.start(clean, eps, step),
-            "left": torch.where(self._kinds == CLEAN, torch.ones_like(life), life),
+            "eps": eps[over],
+            "attacked": shared.start(clean, eps[over], step, over),
+            "left": torch.where(self._kinds == CLEAN, torch.ones_like(life), life)[over],
         }
         if not self._pool:
             self._pool = new
             return
-        over = self._pool["left"] <= 0
         for name, value in new.items():
-            self._pool[name][over] = value[over]
+            self._pool[name][over] = value
 
     def _attack_bare(self) -> None:
         rows = self._kinds == BARE
@@ -276,6 +293,16 @@ class LiveRehearsal:
         clean, eps = self._pool["clean"][rows], self._pool["eps"][rows]
         moved = self._pool["attacked"][rows] + STRIDE * eps * gradient[rows].sign()
         self._pool["attacked"][rows] = torch.maximum(torch.minimum(moved, clean + eps), clean - eps).clamp(-1, 1)
+
+
+def _varied(faces: Tensor, settings: TrainingSettings, numbers: Tensor) -> Tensor:
+    """(b, D) faces with light, focus, grain and parts changed, each by draws of its own number in the run."""
+    pictures = ((faces.cpu().numpy() + 1) * 127.5).reshape(-1, CROP_SIZE, CROP_SIZE)
+    for place, number in enumerate(numbers.tolist()):
+        pictures[place] = varied(
+            pictures[place], draws(settings.seed, number, "variation"), settings.varied, settings.varied * BEND
+        )
+    return torch.from_numpy(pictures.reshape(len(pictures), -1) / 127.5 - 1).to(faces)
 
 
 def rehearsal_for(infections: Infections) -> Rehearsal:

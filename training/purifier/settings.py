@@ -19,6 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+NO_PURIFIER = "none"
 ESTIMATORS = ("expected", "relaxed", "reinforce")
 REHEARSALS = ("live", "average")
 ATTACKS = ("fgsm", "pgd")
@@ -31,7 +32,7 @@ class TrainingSettings:
     """How a purifier is trained.
 
     Attributes:
-        architecture: paper, compact or spectral.
+        architecture: paper, compact or spectral; or none, where the recogniser adapts without a purifier before it.
         width: of the hidden layers of spectral.
         gated: whether a share of the remainder, which no eigenface explains, may be let through.
         shrinkage: every architecture begins as the filter v / (v + s^2) of each coefficient's variance v: paper and
@@ -60,9 +61,14 @@ class TrainingSettings:
         bare_eps: largest on the bare recogniser, from the beginning: what everybody can make, and easier to take away.
         jitter: size of the random turns, shifts and scalings of faces; 0 leaves them as they are, 1 is about what
             a detector's landmarks vary by.
+        varied: strength, 0 to 1, of further variations of each face (light, focus, grain, occlusion, a bend by a
+            pixel), see `immunogate.training.recogniser.variations`; they are made on the CPU.
         adapt: peak learning rate of the recogniser's own weights, its BatchNorm statistics kept; 0 leaves it alone, as
             the method does. Above 0 a copy of it learns to give, under attack, what the original gives for the clean
-            face: for recognisers that are one's own to change.
+            face and its mirror image: for recognisers that are one's own to change.
+        relation: weight of the squared differences between the batch's cosines, adapting recogniser against original:
+            false matches are made of them, and the threshold follows.
+        hold: leave the purifier as it begins, so that only the recogniser adapts.
         softened: share of the faces, attacked or not, that are seen a little out of focus. Noise that was resampled
             with its picture is smooth, and a purifier that met fine noise only takes it for harmless.
         views: of the purified face in deployment, 1, 2 or 4, see `immunogate.views`; each step sees one of them.
@@ -102,7 +108,10 @@ class TrainingSettings:
     most_eps: float = 6.0
     bare_eps: float = 10.0
     jitter: float = 1.0
+    varied: float = 0.0
     adapt: float = 0.0
+    relation: float = 0.0
+    hold: bool = False
     softened: float = 0.25
     views: int = 4
     average: float = 0.99
@@ -129,6 +138,15 @@ class TrainingSettings:
             raise UsageError(f"least_eps {self.least_eps} is above most_eps {self.most_eps}")
         if self.least_eps > self.bare_eps:
             raise UsageError(f"least_eps {self.least_eps} is above bare_eps {self.bare_eps}")
+        if not self.adapt and (self.hold or self.architecture == NO_PURIFIER):
+            raise UsageError(
+                "nothing would learn: the purifier is held or there is none, and the recogniser does not adapt",
+                "Set adapt to a learning rate such as 3e-4",
+            )
+        if self.relation and self.estimator == "reinforce":
+            raise UsageError(
+                "relation compares the faces of a batch, and reinforce has clones of them", "Set relation = 0"
+            )
         following = [name for name, on in (("a live rehearsal", self.rehearsal == "live"), ("adapt", self.adapt)) if on]
         if following and self.estimator == "reinforce":
             raise UsageError(
@@ -138,7 +156,7 @@ class TrainingSettings:
 
 
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "architecture": ARCHITECTURES,
+    "architecture": (*ARCHITECTURES, NO_PURIFIER),
     "estimator": ESTIMATORS,
     "rehearsal": REHEARSALS,
     "attack": ATTACKS,
@@ -164,7 +182,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "most_eps": (0, 255),
     "bare_eps": (0, 255),
     "jitter": (0, 5),
+    "varied": (0, 1),
     "adapt": (0, 1),
+    "relation": (0, 1e6),
     "softened": (0, 1),
     "average": (0, 1),
     "seed": (0, 2**63 - 1),
@@ -195,17 +215,34 @@ PAPER = {
 """What ``--paper-exact`` sets: the published training; 5.1 of 255 is the 0.04 of [-1, 1]."""
 
 
-def read_settings(path: Path | None, changes: dict[str, Any]) -> TrainingSettings:
+ROBUST: dict[str, Any] = {
+    "adapt": 3e-4,
+    "relation": 10.0,
+    "varied": 0.3,
+    "hold": True,
+    "identity": 1.0,
+    "clean": 0.2,
+    "adaptive": 0.8,
+    "softened": 0.0,
+    "average": 0.998,
+}
+"""What ``train recogniser --robust`` begins with. Ten times the rate costs clean accuracy that never comes back."""
+
+
+def read_settings(
+    path: Path | None, changes: dict[str, Any], beginning: dict[str, Any] | None = None
+) -> TrainingSettings:
     """Settings from a TOML file, with changes over them.
 
     Args:
         path: file of ``name = value`` lines, or None for the defaults.
         changes: what the user gave by flags; None values are left aside. A true ``paper_exact`` brings `PAPER`.
+        beginning: values that both go before, such as `ROBUST`.
 
     Raises:
         UsageError: the file can not be read, is no TOML, or has an unknown or mistyped name.
     """
-    values = {} if path is None else _parsed(path)
+    values = {**(beginning or {}), **({} if path is None else _parsed(path))}
     given = {name: value for name, value in changes.items() if value is not None}
     if values.get("paper_exact") or given.get("paper_exact"):
         values = {**PAPER, **values}

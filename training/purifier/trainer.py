@@ -21,27 +21,28 @@ from torch import Tensor, nn
 from immunogate.basis import Eigenbasis, truncate
 from immunogate.errors import CheckpointError, ImmunogateError, UsageError
 from immunogate.files import write_whole
+from immunogate.networks.attacks import Embed
 from immunogate.networks.checkpoint import misfits, read_sections
 from immunogate.networks.frozen import frozen
-from immunogate.networks.purifier import AntibodyNetwork, Purifier, checkpoint_of
+from immunogate.networks.purifier import AntibodyNetwork, checkpoint_of
 from immunogate.networks.recognisers import RecogniserSpec
 from immunogate.networks.relaxed import relaxed_mask
-from immunogate.networks.spectral import SpectralPurifier, analyzer_input
+from immunogate.networks.tunable import Tunable
 from immunogate.networks.twin import TorchTwin, seen
-from immunogate.training.augment import jittered, softened
+from immunogate.training.augment import softened
 from immunogate.training.draws import uniform
 from immunogate.training.processes import Processes
+from immunogate.training.purifier.beginning import new_purifier
 from immunogate.training.purifier.objective import (
     Losses,
     LossWeights,
     antibody_statistics,
     losses,
+    means_of,
     policy_loss,
+    relation,
 )
 from immunogate.training.purifier.rehearsal import (
-    ADAPTIVE,
-    BARE,
-    CLEAN,
     Infections,
     Rehearsed,
     rehearsal_for,
@@ -53,50 +54,16 @@ from immunogate.views import View
 MOST_GRADIENT = 1.0
 """Norm to which gradients are clipped."""
 
-USUAL = 1000
-"""Faces that say what is usual."""
-
 RISE = 50
 """Steps in which the learning rate rises to its peak."""
 
 SECTIONS = ("settings", "step", "best", "waited", "purifier", "average", "recognisers", "optimiser", "rehearsal")
-_KINDS = {"clean": CLEAN, "adaptive": ADAPTIVE, "bare": BARE}
 
 
 class DivergedError(ImmunogateError):
     """A loss or gradient is no longer finite; the last checkpoint is from before."""
 
     exit_code = 1
-
-
-def new_purifier(settings: TrainingSettings, basis: Eigenbasis, faces: Tensor) -> AntibodyNetwork:
-    """An untrained network, the same for the same seed; nothing else draws from torch's global generator.
-
-    Args:
-        settings: architecture, and where it begins.
-        basis: eigenfaces.
-        faces: (N, D) clean faces; the first thousand, jittered, say how large a clean spectrum is.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        if settings.architecture != "spectral":
-            plain = Purifier(
-                basis.components,
-                settings.temperature,
-                paper_exact=settings.paper_exact,
-                architecture=settings.architecture,
-                gated=settings.gated,
-            )
-            if not settings.paper_exact:
-                plain.begin_as_filter(torch.from_numpy(basis.eigenvalues), settings.shrinkage)
-            return plain
-        usual = jittered(faces[:USUAL].cpu(), settings.seed, 0, settings.jitter)
-        centred = usual - torch.from_numpy(basis.mean)
-        clean = analyzer_input(usual, centred, centred @ torch.from_numpy(basis.basis).T)
-        scale = clean.square().mean(dim=0).sqrt()
-        network = SpectralPurifier(scale, settings.width, gated=settings.gated)
-        network.begin_as_filter(settings.shrinkage)
-        return network
 
 
 class Trainer:
@@ -111,6 +78,7 @@ class Trainer:
         processes: the processes that share each batch.
         device: where to compute.
         beginning: a trained purifier of the same kind to begin with, for instance in front of another recogniser.
+        teacher: another recogniser, and its input, whose embeddings of clean faces the adapting one learns to give.
 
     Raises:
         UsageError: the batch is smaller than the number of processes, or ``beginning`` is of another kind.
@@ -126,20 +94,24 @@ class Trainer:
         processes: Processes | None = None,
         device: torch.device | str = "cpu",
         beginning: AntibodyNetwork | None = None,
+        teacher: tuple[nn.Module, RecogniserSpec] | None = None,
     ) -> None:
         if settings.batch < (processes or Processes()).count:
             raise UsageError(f"a batch of {settings.batch} is less than one face for each of the processes")
         self.settings = settings
         self.processes = processes or Processes()
-        self.purifier = new_purifier(settings, basis, faces).to(device)
+        self.purifier = new_purifier(settings, basis, faces)
         if beginning is not None:
             self._begin_with(beginning)
-        still = frozen(recogniser)
-        self.twin = TorchTwin(still, spec, basis, "expected", 0, self.purifier, settings.views).to(device)
-        original = self.twin.embed
+        still, mode = frozen(recogniser), "none" if self.purifier is None else "expected"
+        self.twin = TorchTwin(still, spec, basis, mode, 0, self.purifier, settings.views).to(device)
+        original: Embed = self.twin.embed
         if settings.adapt:
-            original = TorchTwin(still, spec, truncate(basis, 1)).to(device).embed
-            self.twin.recogniser.recogniser = copy.deepcopy(recogniser).eval().requires_grad_().to(device)
+            taught, its_spec = (still, spec) if teacher is None else (frozen(teacher[0]), teacher[1])
+            original = TorchTwin(taught, its_spec, truncate(basis, 1), views=2).to(device).embed_views
+            self.twin.recogniser.recogniser = Tunable(recogniser).to(device)
+        if self.purifier is not None:
+            self.purifier.requires_grad_(not settings.hold)
         self.average = copy.deepcopy(self.twin).eval().requires_grad_(False)
         share = spread(settings.batch, self.processes.rank, self.processes.count)
         self.share = share
@@ -164,7 +136,8 @@ class Trainer:
         """
         batch = self.rehearsal.batch(self.step)
         attacked = batch.attacked.detach().requires_grad_(self.settings.rehearsal == "live")
-        self.purifier.train()
+        if self.purifier is not None and not self.settings.hold:
+            self.purifier.train()
         found, probabilities, objective = self._losses(attacked, batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(objective.sum() / self.settings.batch)
@@ -179,17 +152,22 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * self._rise_and_fall()
         self.optimiser.step()
-        self.processes.average_buffers(self.purifier)
+        for part, _ in self._parts():
+            self.processes.average_buffers(part)
         self._follow()
         self.rehearsal.follow(attacked.grad)
         self.step += 1
-        return {**_means(found, batch), **antibody_statistics(probabilities.detach()), "gradient": norm}
+        return {**means_of(found, batch), **antibody_statistics(probabilities.detach()), "gradient": norm}
 
     def _parts(self) -> list[tuple[nn.Module, float]]:
         """What learns, with its peak learning rate."""
         settings = self.settings
-        adapting = [(self.twin.recogniser.recogniser, settings.adapt)] if settings.adapt else []
-        return [(self.purifier, settings.learning_rate), *adapting]
+        parts: list[tuple[nn.Module, float]] = []
+        if self.purifier is not None and not settings.hold:
+            parts.append((self.purifier, settings.learning_rate))
+        if settings.adapt:
+            parts.append((self.twin.recogniser.recogniser, settings.adapt))
+        return parts
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything needed to go on; with several processes, this one's part of it."""
@@ -198,17 +176,16 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "waited": self.waited,
-            "purifier": self.purifier.state_dict(),
-            "average": self.averaged.state_dict(),
+            "purifier": _state(self.purifier),
+            "average": _state(self.average.purifier),
             "recognisers": self._recognisers(),
             "optimiser": self.optimiser.state_dict(),
             "rehearsal": self.rehearsal.state(),
         }
 
     @property
-    def averaged(self) -> AntibodyNetwork:
-        """The moving average of the purifier: what is attacked, validated and exported."""
-        assert self.average.purifier is not None  # built with one
+    def averaged(self) -> AntibodyNetwork | None:
+        """The moving average of the purifier: what is attacked, validated and exported; None without one."""
         return self.average.purifier
 
     def save(self, path: Path) -> None:
@@ -216,12 +193,17 @@ class Trainer:
         write_whole(path, lambda temporary: torch.save(self.checkpoint(), temporary))
 
     def export(self, path: Path) -> None:
-        """Write the averaged purifier alone, for `immunogate export`."""
-        write_whole(path, lambda temporary: torch.save(checkpoint_of(self.averaged), temporary))
+        """Write the averaged purifier alone, for `immunogate export`; nothing where there is none."""
+        if self.averaged is None:
+            return
+        averaged = self.averaged
+        write_whole(path, lambda temporary: torch.save(checkpoint_of(averaged), temporary))
 
     def export_recogniser(self, path: Path) -> None:
-        """Write the averaged recogniser that has adapted, as a plain state dict."""
-        weights = {name: value.cpu() for name, value in self._recognisers()[1].items()}
+        """Write the averaged recogniser that has adapted, as a state dict of the architecture it came in."""
+        tunable = self.average.recogniser.recogniser
+        assert isinstance(tunable, Tunable)  # the caller knows that it adapts
+        weights = tunable.unfolded()
         write_whole(path, lambda temporary: torch.save(weights, temporary))
 
     def _recognisers(self) -> list[dict[str, Tensor]]:
@@ -251,8 +233,9 @@ class Trainer:
                     "Resume with the same settings, or begin anew without --resume",
                 )
         try:
-            self.purifier.load_state_dict(content["purifier"])
-            self.averaged.load_state_dict(content["average"])
+            for purifier, weights in ((self.purifier, content["purifier"]), (self.averaged, content["average"])):
+                if purifier is not None:
+                    purifier.load_state_dict(weights)
             for twin, weights in zip((self.twin, self.average), content["recognisers"], strict=False):
                 twin.recogniser.recogniser.load_state_dict(weights)
             self.optimiser.load_state_dict(content["optimiser"])
@@ -268,6 +251,8 @@ class Trainer:
             )
 
     def _begin_with(self, other: AntibodyNetwork) -> None:
+        if self.purifier is None:
+            raise UsageError("there is no purifier in this run that another could begin", "Leave it out")
         problems = misfits(self.purifier, other.state_dict())
         if other.architecture != self.settings.architecture or other.gated != self.settings.gated or problems:
             raise UsageError(
@@ -279,22 +264,34 @@ class Trainer:
     def _losses(self, attacked: Tensor, batch: Rehearsed) -> tuple[Losses, Tensor, Tensor]:
         """The terms, the probabilities, and (b,) what is minimised."""
         settings, twin = self.settings, self.twin
-        weights = LossWeights(settings.identity, settings.size)
         attacked = softened(attacked, settings.seed, self.step, settings.softened, self.share.rows, settings.batch)
         centred = attacked - twin.mean
         coefficients = centred @ twin.basis.T
+        if twin.purifier is None:
+            everything = torch.ones_like(coefficients)
+            found, related = self._against(attacked, everything, batch)
+            return found, everything, found.total + related
         with self._rounding():
             probabilities = twin.probabilities_of(attacked, centred, coefficients).float()
         if settings.estimator == "reinforce":
-            return self._policy(centred, coefficients, probabilities, batch, weights)
+            return self._policy(centred, coefficients, probabilities, batch)
         mask = probabilities
         if settings.estimator == "relaxed":
             draw = uniform(settings.seed, self.step, "mask", settings.batch, probabilities.shape[1])
             logits = torch.logit(probabilities, eps=1e-6)
             mask = relaxed_mask(logits, draw[self.share.rows].to(logits), settings.relaxation)
         purified = twin.act(centred, coefficients, mask)
-        found = losses(purified, batch.clean, mask, self._embed, batch.targets, weights)
-        return found, probabilities, found.total
+        found, related = self._against(purified, mask, batch)
+        return found, probabilities, found.total + related
+
+    def _against(self, purified: Tensor, mask: Tensor, batch: Rehearsed) -> tuple[Losses, Tensor | float]:
+        """The terms of each face, and the term of all pairs of two faces of the batch."""
+        settings, embeddings = self.settings, self._embed(purified)
+        weights = LossWeights(settings.identity, settings.size)
+        found = losses(purified, batch.clean, mask, lambda faces: embeddings, batch.targets, weights)
+        if not settings.relation:
+            return found, 0.0
+        return found, settings.relation * relation(embeddings, batch.targets)
 
     def _rounding(self) -> torch.autocast:
         """bf16 for analyzer and recogniser; never for products with the basis, whose remainder it would drown."""
@@ -310,10 +307,11 @@ class Trainer:
         return views[int(float(uniform(self.settings.seed, self.step, "view", 1)) * len(views))]
 
     def _policy(
-        self, centred: Tensor, coefficients: Tensor, probabilities: Tensor, batch: Rehearsed, weights: LossWeights
+        self, centred: Tensor, coefficients: Tensor, probabilities: Tensor, batch: Rehearsed
     ) -> tuple[Losses, Tensor, Tensor]:
         """All clones of the batch in one product with the basis; the recogniser needs no gradient here."""
         clones, (faces, genes) = self.settings.clones, probabilities.shape
+        weights = LossWeights(self.settings.identity, self.settings.size)
         draw = uniform(self.settings.seed, self.step, "clones", self.settings.batch, clones, genes)
         with torch.no_grad():
             masks = (draw[self.share.rows].to(probabilities) < probabilities[:, None]).to(probabilities.dtype)
@@ -334,8 +332,10 @@ class Trainer:
     def _follow(self) -> None:
         """Move the averages towards what learns, buffers included; early on they follow faster."""
         decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        left_out = {name for name, _ in self.averaged.named_buffers()} if self.settings.paper_exact else set()
-        purifiers = [part.state_dict() for part in (self.purifier, self.averaged)]
+        left_out: set[str] = set()
+        if self.settings.paper_exact and self.averaged is not None:
+            left_out = {name for name, _ in self.averaged.named_buffers()}
+        purifiers = [_state(part) for part in (self.purifier, self.averaged)]
         for learning, following in (pair for pair in (purifiers, self._recognisers()) if pair):
             for name, value in following.items():
                 if name in left_out:
@@ -350,16 +350,9 @@ RESUMABLE = ("patience", "validate_every")
 """Settings that may change when a run goes on: they decide about stopping, not about steps."""
 
 
+def _state(network: nn.Module | None) -> dict[str, Tensor]:
+    return {} if network is None else network.state_dict()
+
+
 def _learned(part: nn.Module) -> Iterator[nn.Parameter]:
     return (weight for weight in part.parameters() if weight.requires_grad)
-
-
-def _means(found: Losses, batch: Rehearsed) -> dict[str, float]:
-    """Mean of each term, and the mean cosine with the clean target for each kind of row."""
-    means = {name: float(getattr(found, name).detach().mean()) for name in ("total", "identity", "pixels", "size")}
-    cosine = (1 - found.identity.detach()).reshape(len(batch.kinds), -1).mean(dim=1)
-    for name, kind in _KINDS.items():
-        rows = batch.kinds == kind
-        if bool(rows.any()):
-            means[f"cosine_{name}"] = float(cosine[rows].mean())
-    return means

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from immunogate.cli import train_robust
 from immunogate.cli.common import (
     FACES_HELP,
     add_json,
@@ -30,36 +31,61 @@ if TYPE_CHECKING:
 
 SPLIT_SEED, TEST_SHARE = 1, 0.3
 CHOICE_SEED, CHOICE_SHARE = 2, 0.1
+COMPONENTS = 512
 
 
 def add_parser(parts: Any) -> None:
     """Add the part."""
     parser = parts.add_parser(
         "recogniser",
-        help="a small recogniser that another one teaches",
+        help="a small recogniser that another one teaches, or one that holds under attack",
         description="Distil a recogniser into GateFace, which begins with random weights and learns to give the "
-        "teacher's embeddings of real, mixed and varied faces. Goes on from where it was stopped.",
+        "teacher's embeddings of real, mixed and varied faces. Goes on from where it was stopped. --robust: see below.",
     )
     parser.add_argument("faces", type=Path, help=FACES_HELP)
-    parser.add_argument("--teacher", type=Path, required=True, help="checkpoint of the recogniser that teaches")
+    parser.add_argument("--teacher", type=Path, help="checkpoint of the recogniser that teaches")
     parser.add_argument("--teacher-arch", default="mobilefacenet", help="its architecture (default mobilefacenet)")
-    parser.add_argument("--out", type=Path, required=True, help="where to write the weights; state and log go beside")
-    parser.add_argument("--steps", type=int, help="optimiser steps in all (default 5000)")
-    parser.add_argument("--batch", type=int, help="faces a step (default 64)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="where to write the weights; state and log go beside. With --robust a folder",
+    )
+    parser.add_argument("--steps", type=int, help="optimiser steps in all (default 5000; with --robust 2400)")
+    parser.add_argument("--batch", type=int, help="faces a step (default 64; with --robust 48)")
     parser.add_argument("--seed", type=int, help="of everything drawn (default 0)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of convolutions (default float32)")
     add_settings(parser)
     parser.add_argument("--begin", type=Path, help="weights of an earlier run to begin with (default random ones)")
     parser.add_argument("--until", type=int, help="stop at this step; the same command without it goes on")
-    parser.add_argument("--components", type=int, default=512, help="eigenfaces that mix faces (default 512)")
+    parser.add_argument(
+        "--components", type=int, help="eigenfaces that mix faces (default 512); with --robust all of the basis"
+    )
     parser.add_argument("--threads", type=int, help="threads of the processor (default: torch's own choice)")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     add_json(parser)
+    train_robust.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Learn, saving at each validation, and report."""
+    if arguments.robust:
+        distilling = ("precision", "begin", "until")
+        strange = [f"--{name}" for name in distilling if getattr(arguments, name) is not None]
+    else:
+        strange = train_robust.given_without(arguments)
+    if strange:
+        raise UsageError(
+            f"{strange[0]} is for {'distilling' if arguments.robust else '--robust'}",
+            "Leave it out, or --robust" if arguments.robust else "Leave it out, or add --robust",
+        )
+    return train_robust.run(arguments) if arguments.robust else _distil(arguments)
+
+
+def _distil(arguments: argparse.Namespace) -> int:
+    if arguments.teacher is None:
+        raise UsageError("there is no recogniser without a teacher", "Give --teacher, or --robust for another training")
     if arguments.out.suffix != ".pt":
         raise UsageError(f"--out must end in .pt, got {arguments.out.name!r}")
     settings = _settings(arguments)
@@ -126,8 +152,9 @@ def _begun(arguments: argparse.Namespace, settings: DistilSettings, faces: Align
     ours = faces.take(identity_split(faces.identities, SPLIT_SEED, TEST_SHARE)[0])
     assert ours.identities is not None
     learn, choose = (ours.take(mask) for mask in identity_split(ours.identities, CHOICE_SEED, CHOICE_SHARE))
-    with step(f"fitting {arguments.components} eigenfaces of {len(learn)} faces"):
-        basis = fit_eigenbasis(learn.images, arguments.components)
+    components = COMPONENTS if arguments.components is None else arguments.components
+    with step(f"fitting {components} eigenfaces of {len(learn)} faces"):
+        basis = fit_eigenbasis(learn.images, components)
     made_of = [arguments.teacher] + ([arguments.begin] if arguments.begin else [])
     hashes = [sha256_of_bytes(learn.images.tobytes()), *(sha256_of_file(path) for path in made_of)]
     source = " ".join(each[:16] for each in hashes)

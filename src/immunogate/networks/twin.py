@@ -42,7 +42,8 @@ class TorchTwin(nn.Module):
         recogniser: in evaluation mode.
         spec: its input size and normalisation.
         basis: eigenfaces in full precision.
-        mode: fixed, expected or threshold; the modes that draw clones take their weights from outside.
+        mode: fixed, expected or threshold; the modes that draw clones take their weights from outside. none leaves
+            faces as they are.
         top_k: eigenfaces kept in mode fixed.
         purifier: needed by every mode but fixed.
         views: of a purified face, whose embeddings are averaged: see `immunogate.views`.
@@ -62,7 +63,7 @@ class TorchTwin(nn.Module):
         views: int = 1,
     ) -> None:
         super().__init__()
-        if mode != "fixed" and purifier is None:
+        if mode not in ("fixed", "none") and purifier is None:
             raise ValueError(f"mode {mode} needs a purifier, got None")
         self.recogniser = UnitEmbedding(recogniser)
         self.spec = spec
@@ -97,6 +98,8 @@ class TorchTwin(nn.Module):
             weights: (B, n) antibodies a, or (B, n + 1) with g last; by default those of the twin's own mode. Without
                 a gate g = 0, as in the paper: the remainder r is taken away.
         """
+        if self.mode == "none" and weights is None:
+            return faces
         centred = faces - self.mean
         coefficients = centred @ self.basis.T
         antibody = self._antibody(faces, centred, coefficients) if weights is None else weights

@@ -246,3 +246,22 @@ def test_a_pool_of_other_rows_is_refused(infections: Any) -> None:
     with pytest.raises(ValueError, match="as many processes as before"):
         whole.restore(part.state())
     whole.restore({})
+
+
+def test_what_a_row_gets_does_not_depend_on_which_others_are_renewed(infections: Any) -> None:
+    for changes in ({}, {"varied": 0.5}):
+        shared = infections(**changes)
+        faces, targets = shared.clean(5)
+        wanted = torch.tensor([False, True, False, False, True, True, False, False])
+        some, their_targets = shared.clean(5, wanted)
+        assert torch.equal(some, faces[wanted])
+        torch.testing.assert_close(their_targets, targets[wanted])
+        assert torch.equal(
+            shared.start(some, shared.eps(5)[wanted], 5, wanted), shared.start(faces, shared.eps(5), 5)[wanted]
+        )
+
+
+def test_varied_faces_are_others_within_the_range_of_pictures(infections: Any) -> None:
+    plain, other = infections().clean(2)[0], infections(varied=1.0).clean(2)[0]
+    assert float((plain - other).abs().mean()) > 0.02
+    assert -1 - ROUNDING <= float(other.min()) <= float(other.max()) <= 1 + ROUNDING

@@ -83,6 +83,9 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"rehearsal": "live", "estimator": "reinforce"}, "live rehearsal.*average"),
+        ({"hold": True}, "nothing would learn.*adapt"),
+        ({"architecture": "none"}, "nothing would learn.*adapt"),
+        ({"relation": 1.0, "rehearsal": "average", "estimator": "reinforce"}, "relation compares.*relation = 0"),
         ({"adapt": 1e-4, "rehearsal": "average", "estimator": "reinforce"}, "adapt follows.*adapt = 0"),
         ({"views": 3}, "unknown views 3.*1, 2, 4"),
         ({"clean": 0.6, "adaptive": 0.5}, "0.6.*0.5.*above 1"),

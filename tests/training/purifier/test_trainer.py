@@ -16,13 +16,16 @@ pytestmark = pytest.mark.torch
 from immunogate.networks.memory import Memory  # noqa: E402 - needs torch
 from immunogate.networks.purifier import load_purifier  # noqa: E402
 from immunogate.training.processes import Processes  # noqa: E402
+from immunogate.training.purifier.beginning import new_purifier  # noqa: E402
 from immunogate.training.purifier.settings import PAPER  # noqa: E402
-from immunogate.training.purifier.trainer import DivergedError, Trainer, new_purifier  # noqa: E402
+from immunogate.training.purifier.trainer import DivergedError, Trainer  # noqa: E402
 
 KINDS: dict[str, dict[str, Any]] = {
     "spectral, live": {},
     "spectral, views": {"views": 4, "softened": 0.5},
     "spectral, adapting": {"adapt": 1e-3},
+    "recogniser behind a held purifier": {"adapt": 1e-3, "hold": True, "relation": 5.0, "varied": 0.5},
+    "recogniser alone": {"architecture": "none", "adapt": 1e-3, "relation": 5.0},
     "spectral, average": {"rehearsal": "average"},
     "spectral, relaxed": {"estimator": "relaxed", "rehearsal": "average", "attack": "fgsm"},
     "compact, live": {"architecture": "compact", "estimator": "relaxed"},
@@ -133,12 +136,51 @@ def test_a_recogniser_that_adapts_is_a_copy_whose_statistics_stay(
     expect_same(given, recogniser[0].state_dict())
     trainer.export_recogniser(tmp_path / "recogniser.pt")
     adapted = torch.load(tmp_path / "recogniser.pt", weights_only=True)
-    expect_same(adapted, trainer.average.recogniser.recogniser.state_dict())
     assert adapted.keys() == given.keys()
     same = {name for name in given if torch.equal(given[name], adapted[name])}
-    assert same == {name for name in given if "running" in name or "tracked" in name}
+    kept = {"0.bias", "2.weight"}  # the BatchNorm behind has the convolution's offset; slopes of the PReLU do not learn
+    assert same == kept | {name for name in given if "running" in name or "tracked" in name}
+    again, planes = copy.deepcopy(recogniser[0]), torch.randn(3, 3, 112, 96)
+    again.load_state_dict(adapted)
+    with torch.no_grad():
+        torch.testing.assert_close(again(planes), trainer.average.recogniser.recogniser(planes), rtol=1e-4, atol=1e-5)
     again = begin(few(adapt=1e-2, warmup_steps=0)).rehearsal.batch(0).targets
     assert torch.equal(targets, again)  # of the original, whatever the copy has learned
+
+
+def test_a_held_purifier_stays_and_the_recogniser_behind_it_learns(begin: Any, few: Any) -> None:
+    trainer = begin(few(adapt=1e-2, hold=True, warmup_steps=0))
+    purifier, recogniser = (copy.deepcopy(part.state_dict()) for part in (trainer.purifier, trainer.twin.recogniser))
+    for _ in range(3):
+        trainer.take_step()
+    expect_same(purifier, trainer.purifier.state_dict())
+    expect_same(purifier, trainer.averaged.state_dict())
+    learned = trainer.twin.recogniser.state_dict()
+    assert not any(torch.equal(recogniser[name], learned[name]) for name in learned if "weight" in name)
+
+
+def test_a_recogniser_alone_is_attacked_and_taught_without_purification(begin: Any, few: Any, tmp_path: Path) -> None:
+    trainer = begin(few(architecture="none", adapt=1e-2, warmup_steps=0))
+    assert trainer.purifier is None
+    faces = trainer.rehearsal.batch(0).clean
+    with torch.no_grad():
+        torch.testing.assert_close(trainer.average(faces), trainer.average.embed_views(faces))
+    trainer.export(tmp_path / "purifier.pt")
+    assert not (tmp_path / "purifier.pt").exists()
+    with pytest.raises(UsageError, match="no purifier in this run"):
+        begin(few(architecture="none", adapt=1e-2), beginning=begin(few()).purifier)
+
+
+def test_another_recogniser_may_teach(basis: Any, recogniser: Any, faces: Any, few: Any) -> None:
+    network, spec = recogniser
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other[4].weight.mul_(-1)
+        other[4].bias.mul_(-1)
+    settings = few(adapt=1e-2, warmup_steps=0)
+    own = Trainer(basis, network, spec, faces, settings).rehearsal.batch(0).targets
+    taught = Trainer(basis, network, spec, faces, settings, teacher=(other, spec)).rehearsal.batch(0).targets
+    torch.testing.assert_close(taught, -own)
 
 
 def test_nothing_touches_the_global_generator(begin: Any, few: Any) -> None:
