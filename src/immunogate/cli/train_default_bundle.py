@@ -39,9 +39,9 @@ def add_parser(parts: Any) -> None:
         "default-bundle",
         help="all models that ship with the package",
         description="Train eigenbasis, detector, recogniser and purifier on the development people, then that "
-        "recogniser once more under attacks on both; export them as a bundle and calibrate it on people that nothing was trained "
-        "on. Takes hours on a CPU. What is there already is not made again, and a training that was stopped goes on "
-        "where it was.",
+        "recogniser once more under attacks on both; export them as a bundle and calibrate it on people that nothing "
+        "was trained on. Takes hours on a CPU. What is there already is not made again, and a training that was "
+        "stopped goes on where it was.",
     )
     parser.add_argument("--data", type=Path, help="development data (default: IMMUNOGATE_DATA or ../shared/data)")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made on the way")
