@@ -147,10 +147,16 @@ def on_front(tried: Sequence[Tried]) -> list[bool]:
 
 
 def choose(tried: Sequence[Tried], budget_ms: float, *, was_attacked: bool) -> Tried:
-    """The most robust setting whose p99 is within the budget; of equals a deterministic one, and the fastest.
+    """The most robust setting whose p99 is within the budget; of equals the fastest.
 
-    Without an adaptive attack, clones that are drawn look better than they are: what was made for other clones fits
-    them less, and an attacker who averages over draws was not asked. Then a deterministic setting is chosen.
+    Clones that are drawn make an attacker's gradients noisy, so that a small attack flatters them, and whoever may try
+    again gains by every draw. A setting that draws is therefore chosen over the best deterministic one only where its
+    interval under the adaptive attack lies wholly above that one's; and never where no such attack was run.
+
+    Args:
+        tried: all settings.
+        budget_ms: milliseconds.
+        was_attacked: whether the adaptive attack was run on those within the budget.
 
     Raises:
         ImmunogateError: nothing meets the budget (it names the fastest), or nothing but random settings does and
@@ -164,30 +170,38 @@ def choose(tried: Sequence[Tried], budget_ms: float, *, was_attacked: bool) -> T
             f"{fastest.p99_ms:.1f} ms (p50 {fastest.p50_ms:.1f} ms)",
             "Allow more time, or make the networks faster: immunogate calibrate precision",
         )
+    plain, drawing = ([one for one in within if one.setting.is_random == drawn] for drawn in (False, True))
+    if not plain and not was_attacked:
+        raise ImmunogateError(
+            "only modes that draw clones meet the budget, and no adaptive attack was run on them",
+            "Name the checkpoints (--basis, --recogniser, --purifier), or allow more time",
+        )
+    best = _best(plain or drawing)
     if not was_attacked:
-        within = [one for one in within if not one.setting.is_random]
-        if not within:
-            raise ImmunogateError(
-                "only modes that draw clones meet the budget, and no adaptive attack was run on them",
-                "Name the checkpoints (--basis, --recogniser, --purifier), or allow more time",
-            )
-    return max(within, key=lambda one: (one.robustness, not one.setting.is_random, -one.p99_ms))
+        return best
+    better = [one for one in drawing if _ends(one)[0] > _ends(best)[1]]
+    return _best(better) if better else best
+
+
+def _best(tried: Sequence[Tried]) -> Tried:
+    return max(tried, key=lambda one: (one.robustness, -one.p99_ms))
+
+
+def _ends(one: Tried) -> tuple[float, float]:
+    """Of the interval under attack: the adaptive one where it was run."""
+    rate = one.adaptive or one.replayed
+    return rate.low or 0.0, rate.high or 0.0
 
 
 def alike(tried: Sequence[Tried], best: Tried, budget_ms: float) -> list[Tried]:
     """Others within the budget whose adaptive (or else replayed) interval overlaps the best one's."""
-
-    def interval(one: Tried) -> tuple[float, float]:
-        rate = one.adaptive or one.replayed
-        return rate.low or 0.0, rate.high or 0.0
-
-    low, high = interval(best)
+    low, high = _ends(best)
     return [
         one
         for one in tried
         if one is not best
         and one.p99_ms <= budget_ms
         and (one.adaptive is None) == (best.adaptive is None)
-        and interval(one)[1] >= low
-        and interval(one)[0] <= high
+        and _ends(one)[1] >= low
+        and _ends(one)[0] <= high
     ]

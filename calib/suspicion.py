@@ -84,8 +84,9 @@ def doubled_pictures(
 def doubled_people(purified: Floats, identities: npt.NDArray[np.str_]) -> Finding | None:
     """One person under two names: two groups of faces that are as alike as each is to itself.
 
-    Only names with two faces or more can be judged. Two names are one person where even the least alike two faces of
-    the two are more alike than half of all genuine pairs, and no less alike on the whole than the faces of each name.
+    Only names with two faces or more can be judged. Two names are taken for one person where their faces are, in the
+    mean, more alike than half of all genuine pairs, and no less alike than those of one of the names. Whoever looks
+    different from picture to picture is missed: the rule is strict so that people who look alike are left alone.
 
     Args:
         purified: (N, E) embeddings of unit length.
@@ -99,14 +100,13 @@ def doubled_people(purified: Floats, identities: npt.NDArray[np.str_]) -> Findin
     if len(groups) < 2:
         return None
     usual = float(np.median(np.concatenate(own)))
-    # Rows and columns by group: the least and the mean cosine between any two groups come out of two reductions.
+    # Rows and columns by group: the mean cosine between any two groups comes out of two reductions.
     order, starts = np.concatenate(groups), np.cumsum([0] + [len(group) for group in groups[:-1]])
     between = cosines[np.ix_(order, order)]
     sizes = np.array([len(group) for group in groups])
-    least = np.minimum.reduceat(np.minimum.reduceat(between, starts, axis=0), starts, axis=1)
     mean = np.add.reduceat(np.add.reduceat(between, starts, axis=0), starts, axis=1) / np.outer(sizes, sizes)
     within = np.array([values.mean() for values in own])
-    one = (least > usual) & (mean >= np.minimum(within[:, None], within[None]))
+    one = (mean > usual) & (mean >= np.minimum(within[:, None], within[None]))
     pairs = [(people[kept[a]], people[kept[b]]) for a, b in zip(*np.nonzero(np.triu(one, k=1)), strict=True)]
     if not pairs:
         return None

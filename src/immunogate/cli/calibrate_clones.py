@@ -44,7 +44,8 @@ def add_parser(parts: Any) -> None:
         help="mode and number of clones within a budget of time",
         description="Measure latency and robustness of every mode and number of clones on this device, mark those that "
         "no other one beats, and write the most robust one within the budget into the bundle, with thresholds of its "
-        "own. Galleries have to be enrolled anew where the setting changes.",
+        "own. A mode that draws clones has to be clearly better. Attacks take minutes a setting. Galleries have to be "
+        "enrolled anew where the setting changes.",
     )
     add_bundle(parser, positional=True)
     parser.add_argument("faces", type=Path, help=FACES_HELP)
@@ -59,7 +60,7 @@ def add_parser(parts: Any) -> None:
     parser.add_argument("--kept", type=_numbers, metavar="LIST", help="of the drawn ones (left out: 1,2,4,8)")
     parser.add_argument("--components", type=_numbers, metavar="LIST", help="eigenfaces of mode fixed (left out: four)")
     parser.add_argument("--pairs", type=int, default=24, metavar="N", help="people to attack (default 24)")
-    parser.add_argument("--levels", type=int, default=4, help="largest change of a pixel, of 255 (default 4)")
+    parser.add_argument("--levels", type=int, default=2, help="largest change of a pixel, of 255 (default 2)")
     parser.add_argument("--steps", type=int, default=20, help="of the attacks (default 20)")
     parser.add_argument("--draws", type=int, default=4, help="gradients a step where clones are drawn (default 4)")
     parser.add_argument("--threshold-faces", type=int, default=200, metavar="N", help="at most (default 200)")

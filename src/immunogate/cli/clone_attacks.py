@@ -33,7 +33,7 @@ class Strength:
         seed: of starts and noise.
     """
 
-    levels: int = 4
+    levels: int = 2
     steps: int = 20
     draws: int = 4
     seed: int = 0
