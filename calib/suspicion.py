@@ -18,7 +18,8 @@ MOST_BEYOND = 0.05
 """Share of faces that may lie beyond the alarm limit of an earlier calibration."""
 
 SAME_PICTURE = 0.999
-"""Cosine of the embeddings, raw and purified, of two pictures from which they are taken for one."""
+"""Cosine of the embeddings of two pictures as they came from which they are taken for one: clones that are drawn make
+purified ones of the same picture differ."""
 
 NAMED = 5
 """Findings of a kind that are named one by one."""
@@ -56,17 +57,16 @@ def attacked(attack_scores: Floats, limit: float) -> Finding | None:
 
 
 def doubled_pictures(
-    raw: Floats, purified: Floats, identities: npt.NDArray[np.str_], names: npt.NDArray[np.str_] | None = None
+    raw: Floats, identities: npt.NDArray[np.str_], names: npt.NDArray[np.str_] | None = None
 ) -> Finding | None:
     """One picture, or a copy of it, under two names.
 
     Args:
         raw: (N, E) embeddings of unit length of the faces as they came.
-        purified: (N, E) of the purified ones.
         identities: (N,) whose faces they are.
         names: (N,) of the pictures, where they have any.
     """
-    alike = np.minimum(raw @ raw.T, purified @ purified.T) > SAME_PICTURE
+    alike = raw @ raw.T > SAME_PICTURE
     rows, columns = np.nonzero(np.triu(alike, k=1))
     other = identities[rows] != identities[columns]
     rows, columns = rows[other], columns[other]

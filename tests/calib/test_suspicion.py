@@ -32,38 +32,38 @@ def test_more_than_a_twentieth_beyond_the_earlier_limit_is_refused(beyond: int, 
 
 def test_one_picture_under_two_names_is_named() -> None:
     faces, names = people(20, 3)
-    assert doubled_pictures(faces, faces, names) is None
+    assert doubled_pictures(faces, names) is None
     copied = faces.copy()
     copied[45] = copied[7]  # person 15 and person 2
-    found = doubled_pictures(copied, copied, names)
+    found = doubled_pictures(copied, names)
     assert found is not None
     assert "person 2 and person 15" in found.words
-    called = doubled_pictures(copied, copied, names, np.array([f"{i}.png" for i in range(60)]))
+    called = doubled_pictures(copied, names, np.array([f"{i}.png" for i in range(60)]))
     assert called is not None
     assert "person 2 (7.png) and person 15 (45.png)" in called.words
-    assert doubled_pictures(faces, copied, names) is None, "both embeddings have to agree"
 
 
 def test_one_picture_twice_under_one_name_is_no_mislabel() -> None:
     faces, names = people(20, 3)
     faces[1] = faces[0]
-    assert doubled_pictures(faces, faces, names) is None
+    assert doubled_pictures(faces, names) is None
 
 
 def test_one_person_under_two_names_is_named() -> None:
-    faces, names = people(60, 4, spread=0.4)
+    faces, names = people(60, 8, spread=0.4)
+    faces[32:40] = unit(faces[32:40] + faces[32:40].mean(axis=0))  # person 4 looks much the same on all of his
     assert doubled_people(faces, names) is None
     renamed = names.copy()
-    renamed[18:20] = "somebody else"  # two of four pictures of person 4
+    renamed[36:40] = "another"
     found = doubled_people(faces, renamed)
     assert found is not None
-    assert found.words.endswith("person 4 and somebody else")
+    assert found.words.endswith("another and person 4")
 
 
 def test_names_with_one_picture_are_not_judged() -> None:
     faces, names = people(60, 4, spread=0.4)
     renamed = names.copy()
-    renamed[19] = "somebody else"
+    renamed[19] = "another"
     assert doubled_people(faces, renamed) is None
     assert doubled_people(faces[::4], names[::4]) is None
 
@@ -79,7 +79,7 @@ def test_people_who_merely_look_alike_are_left_alone() -> None:
 def test_many_findings_are_counted() -> None:
     faces, names = people(40, 2)
     faces[1::2] = faces[0]
-    found = doubled_pictures(faces, faces, names)
+    found = doubled_pictures(faces, names)
     assert found is not None
     assert found.words.count(";") == 4
     assert "more" in found.words

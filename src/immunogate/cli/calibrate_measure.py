@@ -187,7 +187,7 @@ def _findings(bundle: Bundle, faces: AlignedFaces, seen: Seen) -> list[Finding]:
     assert names is not None
     found = [
         None if earlier is None else attacked(distances(seen.raw, seen.purified), earlier),
-        doubled_pictures(seen.raw, seen.purified, names, faces.names),
+        doubled_pictures(seen.raw, names, faces.names),
         doubled_people(seen.purified, names),
     ]
     return [finding for finding in found if finding is not None]
