@@ -165,6 +165,7 @@ def test_attacked_faces_are_refused(
     data_dir: Path,
     fit_and_kept_back: tuple[AlignedFaces, AlignedFaces],
     tmp_path: Path,
+    one_torch_thread: Any,
 ) -> None:
     """Real faces, an eighth of them attacked on the real recogniser: it knows nothing of the purifier."""
     torch = pytest.importorskip("torch")
@@ -180,8 +181,9 @@ def test_attacked_faces_are_refused(
     assert some.identities is not None
     images, attacked = some.images[:64].copy(), np.arange(0, 64, 8)
     clean = torch.from_numpy(faces_from_pixels(images[attacked]))
-    away = away_from_itself(deterministic(embed), clean).push
-    found = pgd(embed, clean, away, from_levels(8), 4).numpy().reshape(-1, 112, 112)
+    with one_torch_thread():
+        away = away_from_itself(deterministic(embed), clean).push
+        found = pgd(embed, clean, away, from_levels(8), 4).numpy().reshape(-1, 112, 112)
     folder = Path(shutil.copytree(real_bundle.folder, tmp_path / "bundle"))
     np.savez(tmp_path / "clean.npz", images=images, identities=some.identities[:64])
     images[attacked] = np.rint((found + 1) * 127.5).clip(0, 255).astype(np.uint8)
