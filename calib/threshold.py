@@ -6,16 +6,19 @@ the threshold; the true accept rate (TAR) the share of comparisons of one person
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from immunogate.calib.bootstrap import HIGHEST_RATE, Blocks, most_errors
 from immunogate.calib.intervals import wilson
 from immunogate.errors import InputError
-from immunogate.manifest import Calibration, Threshold
-from immunogate.structs import Floats
+from immunogate.manifest import Alarms, Calibration, Threshold
+from immunogate.structs import RAW_AGAINST_PURIFIED, Floats
 
 RATES = (1e-2, 1e-3, 1e-4)
 ALARM_RATE = 1e-3
@@ -35,10 +38,12 @@ class PairScores:
     Attributes:
         genuine: (G,) float32, of one person with himself.
         impostor: (I,) float32, of different people, ascending.
+        blocks: whose the strongest of these are; None where only the scores are known.
     """
 
     genuine: Floats
     impostor: Floats
+    blocks: Blocks | None = None
 
     def tar(self, threshold: float) -> float:
         """Share of genuine pairs at or above the threshold; 0 where there are none."""
@@ -54,15 +59,22 @@ def pair_scores(embeddings: Floats, identities: npt.NDArray[np.str_]) -> PairSco
     similarities = embeddings @ embeddings.T
     rows, columns = np.triu_indices(len(embeddings), k=1)
     scores = similarities[rows, columns].astype(np.float32, copy=False)
-    same = identities[rows] == identities[columns]
-    return PairScores(scores[same], np.sort(scores[~same]))
+    people, owner = np.unique(identities, return_inverse=True)
+    rows, columns = owner[rows], owner[columns]
+    same = rows == columns
+    impostor = scores[~same]
+    order = np.argsort(impostor, kind="stable")
+    kept = np.flatnonzero(~same)[order[::-1][: math.ceil(HIGHEST_RATE * len(impostor)) + 1]]
+    faces = np.bincount(owner, minlength=len(people)).astype(np.int64)
+    return PairScores(scores[same], impostor[order], Blocks(faces, rows[kept], columns[kept]))
 
 
 def threshold_at(scores: PairScores, fmr: float) -> Threshold | None:
     """The smallest threshold whose FMR is, with 95 % confidence, not above ``fmr``; None where the pairs are too few.
 
-    The Wilson interval takes pairs for independent. They are not quite (each face is in many), so the bound is a
-    little too narrow: compare `fmr_upper` with the target before you rely on its last digit.
+    Two intervals have to agree, so the wider one decides. Wilson's takes pairs for independent, which they are not:
+    each face is in many. The bootstrap by person allows for that (`immunogate.calib.bootstrap`), but is empty where no
+    pair matched, and too narrow where few did: there Wilson's is the wider.
     """
     trials = len(scores.impostor)
     if trials == 0 or wilson(0, trials)[1] > fmr:
@@ -72,20 +84,43 @@ def threshold_at(scores: PairScores, fmr: float) -> Threshold | None:
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if wilson(min(middle, trials), trials)[1] <= fmr else (low, middle - 1)
+    if scores.blocks is not None:
+        low = most_errors(scores.blocks, fmr, min(low, len(scores.blocks.first)))
     # Just above the strongest impostor that must not match.
     threshold = float(np.nextafter(scores.impostor[trials - 1 - low], np.float32(2)))
+    errors = scores.false_matches(threshold)
+    of_pairs = wilson(errors, trials)[1]
+    of_people = None if scores.blocks is None else float(scores.blocks.upper(np.array([errors]))[0])
     return Threshold(
         fmr=fmr,
         threshold=threshold,
-        fmr_upper=wilson(scores.false_matches(threshold), trials)[1],
+        fmr_upper=max(of_pairs, of_people or 0.0),
         impostor_pairs=trials,
         tar=scores.tar(threshold),
         genuine_pairs=len(scores.genuine),
+        upper_of_pairs=of_pairs,
+        upper_of_people=of_people,
+    )
+
+
+def support_in_words(scores: PairScores, fmr: float) -> str:
+    """Why a rate is not supported by so many comparisons of different people: the rule of three."""
+    return (
+        f"{len(scores.impostor)} comparisons of different people do not support a false match rate of {fmr:g}: no "
+        f"error in N comparisons says, with 95 % confidence, no more than that the rate is below 3/N"
     )
 
 
 def calibrate(
-    raw: Floats, purified: Floats, identities: npt.NDArray[np.str_], embedding_hash: str, source: str
+    raw: Floats,
+    purified: Floats,
+    identities: npt.NDArray[np.str_],
+    embedding_hash: str,
+    source: str,
+    *,
+    rates: Sequence[float] = RATES,
+    needed: Sequence[float] = (),
+    alarms: Alarms | None = None,
 ) -> Calibration:
     """Thresholds and alarm limit of a bundle.
 
@@ -95,20 +130,27 @@ def calibrate(
         identities: (N,) whose faces they are.
         embedding_hash: of the bundle.
         source: what the faces are, in words.
+        rates: false match rates to find thresholds for, where the pairs support them.
+        needed: rates that must be supported.
+        alarms: limits of all signals; without them, the alarm limit is that of the attack score of all faces.
 
     Raises:
-        InputError: the pairs do not support even the loosest rate.
+        InputError: the pairs do not support a rate that is needed, or not even the loosest one.
     """
     scores = pair_scores(purified, identities)
-    found = [threshold_at(scores, rate) for rate in RATES]
+    for rate in needed:
+        if threshold_at(scores, rate) is None:
+            raise InputError(support_in_words(scores, rate), f"Give faces for {round(4 / rate):,} comparisons")
+    found = [threshold_at(scores, rate) for rate in sorted({*rates, *needed}, reverse=True)]
     thresholds = [entry for entry in found if entry is not None]
     if not thresholds:
         raise InputError(
-            f"{len(scores.impostor)} comparisons of different people do not support a false match rate of {RATES[0]:g}",
-            f"Zero errors in N support a rate of 3/N and no lower: give faces for {round(4 / RATES[0])} comparisons",
+            support_in_words(scores, max(rates)),
+            f"It takes a few more: give faces for {round(4 / max(rates))} comparisons",
         )
-    attack_scores = np.clip(1 - np.einsum("ij,ij->i", raw, purified), 0, 2)  # rounding may leave [0, 2]
-    alarm = float(np.quantile(attack_scores, 1 - ALARM_RATE, method="higher"))
+    attack_scores = distances(raw, purified)
+    limit = None if alarms is None else alarms.limit(RAW_AGAINST_PURIFIED)
+    alarm = float(np.quantile(attack_scores, 1 - ALARM_RATE, method="higher")) if limit is None else limit
     return Calibration(
         status="measured",
         thresholds=thresholds,
@@ -116,7 +158,13 @@ def calibrate(
         alarm_rate=float(np.mean(attack_scores > alarm)),
         measured_on=embedding_hash,
         source=source,
+        alarms=alarms,
     )
+
+
+def distances(one: Floats, other: Floats) -> Floats:
+    """1 - cosine of (N, E) embeddings of unit length, row by row: (N,) in [0, 2], which rounding may leave."""
+    return np.asarray(np.clip(1 - np.einsum("ij,ij->i", one, other), 0, 2), np.float32)
 
 
 def even_out(identities: npt.NDArray[np.str_], most: int = MOST_OF_ONE) -> npt.NDArray[np.intp]:

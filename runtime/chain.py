@@ -28,7 +28,7 @@ from immunogate.runtime.gpu.answers import Answers
 from immunogate.runtime.gpu.face_path import FacePath
 from immunogate.runtime.gpu.wiring import detector_for, face_path_for
 from immunogate.runtime.purify import Purifier, kernels_for
-from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding
+from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding, spread
 from immunogate.runtime.runners.base import Network, Role, Runner
 from immunogate.runtime.runners.choose import open_runner
 from immunogate.runtime.upright import upright
@@ -59,6 +59,8 @@ class Recognised:
             The embeddings of such a face are NaN.
         known: whom the faces were matched with already; None where they were not.
         matches: the answers, where they were.
+        spreads: (B,) how much the clones and views of each purified face disagree, see
+            `immunogate.runtime.recognise.spread`; None where there is one look only.
     """
 
     raw: Floats
@@ -68,6 +70,7 @@ class Recognised:
     faults: Sequence[str | None] = ()
     known: Templates | None = None
     matches: Sequence[Match] = ()
+    spreads: Floats | None = None
 
 
 class FaceChain:
@@ -156,13 +159,16 @@ class FaceChain:
         with clock.stage("recognise"):
             views = self.recogniser.views(purified.faces.reshape(-1, pixels))
             both = self.recogniser.embed(np.concatenate([faces, views.reshape(-1, pixels)]))
-        clean = mean_embedding(both[batch:].reshape(batch, kept * views.shape[1], -1))
-        return Recognised(both[:batch], clean, purified.faces, purified.antibodies)
+        looks = both[batch:].reshape(batch, kept * views.shape[1], -1)
+        clean = mean_embedding(looks)
+        return Recognised(both[:batch], clean, purified.faces, purified.antibodies, spreads=spread(looks))
 
     def _on_device(self, found: Answers) -> Recognised:
         antibodies = found.antibodies(self.purifier.settings)
         pictures = np.asarray(found.pictures, np.float32)
-        return Recognised(found.raw, found.purified, pictures, antibodies, found.faults, self._known, found.matches)
+        return Recognised(
+            found.raw, found.purified, pictures, antibodies, found.faults, self._known, found.matches, found.spreads
+        )
 
     def close(self) -> None:
         """Stop the workers, give back a GPU's memory and the networks."""

@@ -13,7 +13,7 @@ import numpy as np
 from immunogate.errors import UsageError
 from immunogate.runtime.align import Quality
 from immunogate.runtime.track import Track
-from immunogate.structs import Floats, Match, Outcome
+from immunogate.structs import CLONE_DISAGREEMENT, CONSECUTIVE_FRAMES, RAW_AGAINST_PURIFIED, Floats, Match, Outcome
 
 
 class Reason(str, Enum):
@@ -28,7 +28,7 @@ class Reason(str, Enum):
     AMBIGUOUS = "ambiguous"
     """Two people of the gallery are almost equally similar."""
     DISAGREEMENT = "disagreement"
-    """Alarm: raw and purified face are not the same person to the recogniser."""
+    """Alarm: two looks at one face that should be alike are not, see `immunogate.structs.SIGNALS`."""
     POOR_FACE = "poor_face"
     """Too small or too far turned away to recognise."""
     EMPTY_GALLERY = "empty_gallery"
@@ -51,6 +51,8 @@ class Policy:
         max_decision_age_ms: older decisions are a deny.
         least_eye_distance: pixels between the eyes below which a face is too small.
         most_yaw: see `Quality.yaw`; above it a face is turned too far away.
+        clone_alarm: disagreement of clones and views above which a face is an alarm; None does not look at it.
+        frame_alarm: disagreement of two looks at a track, one after the other, above which it is an alarm; likewise.
 
     Raises:
         UsageError: a value is out of its range.
@@ -63,6 +65,8 @@ class Policy:
     max_decision_age_ms: float = 500.0
     least_eye_distance: float = 16.0
     most_yaw: float = 0.45
+    clone_alarm: float | None = None
+    frame_alarm: float | None = None
 
     def __post_init__(self) -> None:
         ranges = {
@@ -73,20 +77,40 @@ class Policy:
             "max_decision_age_ms": (1.0, 60_000.0),
             "least_eye_distance": (0.0, 10_000.0),
             "most_yaw": (0.0, 10.0),
+            "clone_alarm": (0.0, 2.0),
+            "frame_alarm": (0.0, 2.0),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
+            if value is None and name in ("clone_alarm", "frame_alarm"):
+                continue
             if not low <= value <= high:  # also refuses NaN
                 raise UsageError(f"{name.replace('_', '-')} must be in {low:g} .. {high:g}, got {value}")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome, reason and the agreeing frames so far."""
+    """Outcome, reason, the agreeing frames so far, and for an alarm which of `SIGNALS` raised it."""
 
     outcome: Outcome
     reason: Reason
     confirmations: int = 0
+    signal: str | None = None
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How far looks at one face disagree, each 1 - cosine in [0, 2].
+
+    Attributes:
+        raw: the face as it came and purified: the attack score.
+        clones: among kept clones and views, see `immunogate.runtime.recognise.spread`; None where there is one look.
+        frames: this look and the track's last one; None at its first.
+    """
+
+    raw: float
+    clones: float | None = None
+    frames: float | None = None
 
 
 def attack_score(raw: Floats, purified: Floats) -> float:
@@ -99,19 +123,34 @@ def is_poor(face: Quality, policy: Policy) -> bool:
     return not (face.eye_distance >= policy.least_eye_distance and face.yaw <= policy.most_yaw)  # NaN is poor
 
 
-def judge(found: Match, score: float, policy: Policy, track: Track) -> Verdict:
+def disagreement(raw: Floats, purified: Floats, spread: float | None, track: Track) -> Disagreement:
+    """What may raise an alarm about one look at a face; the track keeps the look for the next one.
+
+    Args:
+        raw: (E,) embedding of the face as it came, of unit length.
+        purified: (E,) of the purified one.
+        spread: among clones and views; None where there is one look only.
+        track: updated: ``embedding``.
+    """
+    frames = None if track.embedding is None else attack_score(track.embedding, purified)
+    track.embedding = purified
+    return Disagreement(attack_score(raw, purified), spread, frames)
+
+
+def judge(found: Match, apart: Disagreement, policy: Policy, track: Track) -> Verdict:
     """Decide about one look at a face and keep its track's count of agreeing frames.
 
     Args:
         found: best match of the purified face.
-        score: attack score.
+        apart: how far looks at the face disagree.
         policy: what is asked for.
         track: updated: ``person`` and ``agreeing``.
     """
-    reason = _doubt(found, score, policy)
+    signal = _alarm(apart, policy)
+    reason = Reason.DISAGREEMENT if signal else _doubt(found, policy)
     if reason is not None:
         track.person, track.agreeing = None, 0
-        return Verdict("alarm" if reason is Reason.DISAGREEMENT else "deny", reason)
+        return Verdict("alarm" if signal else "deny", reason, signal=signal)
     track.agreeing = track.agreeing + 1 if track.person == found.person else 1
     track.person = found.person
     if track.agreeing < policy.confirm_frames:
@@ -119,10 +158,19 @@ def judge(found: Match, score: float, policy: Policy, track: Track) -> Verdict:
     return Verdict("allow", Reason.MATCH, track.agreeing)
 
 
-def _doubt(found: Match, score: float, policy: Policy) -> Reason | None:
+def _alarm(apart: Disagreement, policy: Policy) -> str | None:
+    """The first signal beyond its limit; a NaN is beyond all, and so is one that has a limit and was not to be had."""
+    if not apart.raw <= policy.alarm:
+        return RAW_AGAINST_PURIFIED
+    if policy.clone_alarm is not None and not (apart.clones is not None and apart.clones <= policy.clone_alarm):
+        return CLONE_DISAGREEMENT
+    if policy.frame_alarm is not None and apart.frames is not None and not apart.frames <= policy.frame_alarm:
+        return CONSECUTIVE_FRAMES
+    return None
+
+
+def _doubt(found: Match, policy: Policy) -> Reason | None:
     # Comparisons are written so that a NaN fails them.
-    if not score <= policy.alarm:
-        return Reason.DISAGREEMENT
     if found.person is None:
         return Reason.EMPTY_GALLERY
     if not found.similarity >= policy.threshold:

@@ -21,7 +21,7 @@ import numpy as np
 from immunogate.runtime.align import GLANCE
 from immunogate.runtime.chain import FaceChain, Recognised
 from immunogate.runtime.clock import StageClock
-from immunogate.runtime.decide import Policy, Reason, Verdict, attack_score, is_poor, judge
+from immunogate.runtime.decide import Disagreement, Policy, Reason, Verdict, disagreement, is_poor, judge
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.match import match, similarity_to
 from immunogate.runtime.track import Track, Tracker, TrackLimits
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 NO_THUMBNAIL = np.zeros(GLANCE**2, np.float32)
 """Like nothing that was ever seen."""
+
+NOTHING_SEEN = Disagreement(math.nan)
+"""Of a face that was not recognised."""
 
 
 @dataclass(eq=False)
@@ -44,7 +47,7 @@ class Look:
     purified: Floats | None = None
     found: Match = field(default_factory=lambda: Match(None, -1.0))
     raw_similarity: float | None = None
-    score: float | None = None
+    apart: Disagreement = NOTHING_SEEN
     antibody: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=lambda: Verdict("deny", Reason.ERROR))
     detail: str = ""
@@ -170,7 +173,8 @@ class Gate:
         is_matched = found.known is self._templates
         look.found = found.matches[row] if is_matched else match(self._templates, found.purified[row])
         look.raw_similarity = similarity_to(self._templates, look.found.person, found.raw[row])
-        look.score = attack_score(found.raw[row], found.purified[row])
+        spread = None if found.spreads is None else float(found.spreads[row])
+        look.apart = disagreement(found.raw[row], found.purified[row], spread, look.track)
         look.purified = found.faces[row, 0]
         antibodies = found.antibodies
         look.antibody = {
@@ -179,7 +183,7 @@ class Gate:
             "clones": antibodies.clones,
             "size": int(antibodies.sizes()[row]),
         }
-        look.verdict = judge(look.found, look.score, self._policy, look.track)
+        look.verdict = judge(look.found, look.apart, self._policy, look.track)
 
     def _decide(self, frame: Frame, look: Look, clock: StageClock) -> Decision:
         now = time.monotonic_ns()
@@ -203,13 +207,16 @@ class Gate:
             similarity=_rounded(look.found.similarity) if matched else None,
             similarity_raw=_rounded(look.raw_similarity),
             margin=_rounded(look.found.margin),
-            attack_score=_rounded(look.score),
+            attack_score=_rounded(look.apart.raw),
             confirmations=look.verdict.confirmations,
             box=(left, top, right, bottom),
             antibody=look.antibody,
             bundle=self._bundle,
             latency_ms={name: round(spent, 3) for name, spent in clock.spent_ms.items()},
             detail=look.detail,
+            clone_disagreement=_rounded(look.apart.clones),
+            frame_disagreement=_rounded(look.apart.frames),
+            alarm_signal=look.verdict.signal,
         )
 
 

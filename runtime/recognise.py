@@ -58,3 +58,20 @@ def mean_embedding(embeddings: Floats) -> Floats:
     total = embeddings.mean(axis=-2)
     norm = np.linalg.norm(total, axis=-1, keepdims=True)
     return np.asarray(total / np.maximum(norm, 1e-12), np.float32)
+
+
+def spread(embeddings: Floats) -> Floats | None:
+    """How much the looks at a face disagree: the mean of 1 - cosine over all pairs, (..., m, E) to (...) in [0, 2].
+
+    Looks are the kept clones in all views. The sum over pairs follows from the length of the sum of all, so it costs
+    one addition of vectors and no product of pairs.
+
+    Returns:
+        None for a single look, which has nothing to disagree with.
+    """
+    looks = embeddings.shape[-2]
+    if looks < 2:
+        return None
+    wide = embeddings.astype(np.float64)
+    of_sum, of_each = np.square(wide.sum(axis=-2)).sum(axis=-1), np.square(wide).sum(axis=(-2, -1))
+    return np.asarray(np.clip(1 - (of_sum - of_each) / (looks * (looks - 1)), 0, 2), np.float32)

@@ -55,6 +55,7 @@ class Track:
         outcome: of the last look.
         person: who the last looks agreed on, None where they did not match.
         agreeing: frames in a row that agreed on ``person``.
+        embedding: (E,) of the purified face at the last look that gave one.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Track:
     outcome: str = ""
     person: str | None = None
     agreeing: int = 0
+    embedding: Floats | None = None
 
     def is_due(self, now: float, eye_distance: float, limits: TrackLimits) -> bool:
         """Whether the face should be recognised in this frame."""

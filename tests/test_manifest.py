@@ -10,20 +10,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from immunogate.decoding import MOST_NESTED
 from immunogate.errors import BundleError
 from immunogate.manifest import (
-    MOST_NESTED,
+    Alarms,
+    AlarmSignal,
     AnalyzerEntry,
     Calibration,
     DetectorEntry,
     FileEntry,
     Manifest,
+    MeasuredWith,
     PurifierEntry,
     RecogniserEntry,
     Threshold,
 )
 
 NAMES = ("detector.onnx", "recogniser.onnx", "basis.npz", "analyzer.onnx", "MODEL_CARD.md")
+
+SIGNAL = AlarmSignal("clone disagreement", 0.25, 1e-3, 1, 200, 2e-4, 0.03)
+CALIBRATION = Calibration(
+    "measured",
+    [Threshold(1e-3, 0.4, 9e-4, 10_000, 0.9, 500, 8e-4, 9e-4)],
+    0.2,
+    1e-3,
+    "h",
+    "people",
+    Alarms([SIGNAL], 3e-3, 2, 200, 90, 1e-3, 0.04, "in words"),
+    MeasuredWith("expected", 2, 64, 4, "fp32", {}, "cpu", "f" * 64, "h", "0123 4567", "89ab", ["why"]),
+)
+OPTIONAL = {
+    *("analyzer", "calibration", "provenance", "manifest_version", "detector.stride", "recogniser.views"),
+    *("calibration.alarms", "calibration.measured_with", "calibration.measured_with.forced"),
+    *(f"calibration.thresholds[0].{name}" for name in ("upper_of_pairs", "upper_of_people")),
+}
 
 
 def full() -> Manifest:
@@ -36,7 +56,7 @@ def full() -> Manifest:
         recogniser=RecogniserEntry("recogniser.onnx", "x", 112, 96, 8, 127.5, 128.0, "RGB", 128, 18, "fp32", 2),
         purifier=PurifierEntry("basis.npz", 1500, "float16", "expected", 1000, 64, 4, 2**64 - 1),
         analyzer=AnalyzerEntry("analyzer.onnx", "x", 18, "fp32", "face", False),
-        calibration=Calibration("measured", [Threshold(1e-3, 0.4, 9e-4, 10_000, 0.9, 500)], 0.2, 1e-3, "h", "people"),
+        calibration=CALIBRATION,
         provenance={"checkpoints": {"basis": {"sha256": "0"}}, "tools": ["a", 1, 2.5, None, True]},
     )
 
@@ -99,7 +119,7 @@ def test_a_missing_field_is_named(path: tuple[Any, ...]) -> None:
     for key in path[:-1]:
         inner = inner[key]
     del inner[path[-1]]
-    if path[-1] in ("analyzer", "calibration", "provenance", "manifest_version", "stride", "views"):
+    if spelled(path).removeprefix("manifest.json.") in OPTIONAL:
         Manifest.from_json(json.dumps(data))
     else:
         assert refused(json.dumps(data)) == f"{spelled(path[:-1])}: the field {path[-1]!r} is missing"
@@ -323,3 +343,26 @@ def test_a_manifest_with_nan_is_never_written() -> None:
 def test_views_that_nobody_defined_are_refused(views: int) -> None:
     with pytest.raises(BundleError, match=r"recogniser\.views: expected one of 1, 2, 4"):
         replace(full().recogniser, views=views)
+
+
+def test_a_calibration_of_an_older_release_is_read() -> None:
+    """One threshold and one alarm limit were all there was."""
+    data = json.loads(full().to_json())
+    for name in ("alarms", "measured_with"):
+        del data["calibration"][name]
+    for name in ("upper_of_pairs", "upper_of_people"):
+        del data["calibration"]["thresholds"][0][name]
+    read = Manifest.from_json(json.dumps(data)).calibration
+    assert read is not None
+    assert (read.alarm, read.alarms, read.measured_with, read.at(1e-3).upper_of_people) == (0.2, None, None, None)
+
+
+def test_alarms_know_their_limits_by_name() -> None:
+    assert CALIBRATION.alarms is not None
+    assert CALIBRATION.alarms.limit("clone disagreement") == 0.25
+    assert CALIBRATION.alarms.limit("consecutive frames") is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("name", "loudness"), ("limit", 2.1), ("limit", -0.1)])
+def test_signals_that_can_not_be_are_refused(name: str, value: Any) -> None:
+    assert "calibration.alarms" in refused(changed(("calibration", "alarms", "signals", 0, name), value))

@@ -13,6 +13,7 @@ from immunogate.kernels.antibody import AntibodySettings
 from immunogate.kernels.queued import BAD_EMBEDDING, BAD_PROBABILITY, BAD_WEIGHT
 from immunogate.kernels.reference import unpack
 from immunogate.runtime.gpu.antibody import DRAWN, clones_of
+from immunogate.runtime.recognise import spread
 from immunogate.structs import Antibodies, Floats, Masks, Match
 
 FAULTS = {
@@ -36,6 +37,8 @@ class Answers:
         genes: how many bits of a mask count.
         pictures: (B, m, D) float32 purified faces, where they were asked for.
         probabilities: (B, genes) float32, where they were asked for and there is an analyzer.
+        spreads: (B,) how much the looks at each purified face disagree, see `immunogate.runtime.recognise.spread`;
+            None where there is one look only.
     """
 
     raw: Floats
@@ -47,6 +50,7 @@ class Answers:
     genes: int
     pictures: Floats | None = None
     probabilities: Floats | None = None
+    spreads: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -82,14 +86,17 @@ def read_answers(
     """The first ``count`` faces of a bucket's answer, copied out of its memory.
 
     Args:
-        host: raw, purified, status, best, similarity, margin, masks, winners.
+        host: raw, purified, status, best, similarity, margin, masks, winners; embeddings, first those of the bucket's
+            faces as they came, then the looks at each purified one.
         details: pictures and probabilities, or empty.
         count: faces that are not padding.
         names: of the gallery's templates.
         settings: of the antibodies.
         genes: of an antibody.
     """
-    copied = {name: values[:count].copy() for name, values in (host | details).items()}
+    embeddings, size = host["embeddings"], len(host["raw"])
+    spreads = spread(embeddings[size:].reshape(size, -1, embeddings.shape[1])[:count])
+    copied = {name: values[:count].copy() for name, values in (host | details).items() if name != "embeddings"}
     faults = [_fault(int(status)) for status in copied["status"]]
     broken = np.array([fault is not None for fault in faults], np.bool_)
     for name in ("raw", "purified"):
@@ -107,6 +114,7 @@ def read_answers(
         genes,
         copied.get("pictures"),
         copied.get("probabilities"),
+        spreads,
     )
 
 
@@ -119,7 +127,9 @@ def joined(parts: list[Answers]) -> Answers:
     def both(name: str) -> npt.NDArray[np.generic] | None:
         return None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
 
-    arrays = {name: both(name) for name in ("raw", "purified", "masks", "winners", "pictures", "probabilities")}
+    arrays = {
+        name: both(name) for name in ("raw", "purified", "masks", "winners", "pictures", "probabilities", "spreads")
+    }
     matches = [match for part in parts for match in part.matches]
     faults = [fault for part in parts for fault in part.faults]
     return Answers(matches=matches, faults=faults, genes=first.genes, **arrays)  # type: ignore[arg-type]

@@ -116,7 +116,11 @@ class Bucket:
         answer: dict[str, Field] = {"raw": ((size, length), np.float32), "purified": ((size, length), np.float32)}
         answer |= {"status": numbers, "best": ((size,), np.int32)}
         answer |= {"similarity": ((size,), np.float32), "margin": ((size,), np.float32)}
+        seen = kept * parts.views.shape[0]
+        # Comes back too: how much the looks at a face disagree is said by the host.
+        answer["embeddings"] = ((size * (1 + seen), length), np.float32)
         self.result = memory.shared(answer | antibody_fields(size, kept, parts.genes))
+        self._embeddings = self.result.views["embeddings"]
         pictures: dict[str, Field] = {"pictures": ((size, kept, PIXELS), np.float32)}
         probabilities: dict[str, Field] = {"probabilities": ((size, parts.genes), np.float32)}
         wanted = pictures | (probabilities if parts.analyzer else {})
@@ -128,9 +132,7 @@ class Bucket:
         self._partial = memory.empty((-(-PIXELS // SLICE), size, rows), np.float32)
         self._coefficients = memory.empty((size, rows), np.float32)
         self._spectrum = memory.empty((size, rows + 2), np.float32) if parts.analyzer else None
-        seen = kept * parts.views.shape[0]
         self._planes = memory.empty((size * (1 + seen), 3, entry.height, entry.width), np.float32)
-        self._embeddings = memory.empty((size * (1 + seen), length), np.float32)
         self._scratch = memory.empty((size, self._known.groups, 6), np.uint32)
         self._arrived = memory.zeros((size,), np.uint32)
 

@@ -6,20 +6,17 @@ import dataclasses
 import json
 import math
 import re
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
+from immunogate.decoding import decode
 from immunogate.errors import BundleError
 from immunogate.files import sha256_of_bytes
-from immunogate.structs import CROP_SIZE
+from immunogate.structs import CROP_SIZE, SIGNALS
 from immunogate.views import VIEWS
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-MOST_NESTED = 32
-"""Levels of nesting that free-form fields (provenance) may have."""
 
 STATUSES = ("measured", "provisional")
 EXPORT_PRECISIONS = ("fp32", "fp16", "fp16-weights")
@@ -28,7 +25,6 @@ EXPORT_PRECISIONS = ("fp32", "fp16", "fp16-weights")
 PRECISIONS = (*EXPORT_PRECISIONS, "int8", "int8-cpu")
 """Those that export makes, and those that take faces to make, see `immunogate.calib.precision.integers`."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -176,10 +172,12 @@ class Threshold:
     Attributes:
         fmr: target false match rate of one comparison (ISO/IEC 19795-1).
         threshold: similarities at or above it match.
-        fmr_upper: upper end of the 95 % Wilson interval of the false match rate at the threshold.
+        fmr_upper: upper end of the 95 % interval of the false match rate at the threshold: the wider of the two below.
         impostor_pairs: comparisons of different people behind it.
         tar: true accept rate of the genuine pairs at the threshold.
         genuine_pairs: comparisons of one person with himself.
+        upper_of_pairs: upper end of Wilson's interval, which takes pairs for independent; None in older manifests.
+        upper_of_people: upper end of the bootstrap by person; None where it was not drawn.
     """
 
     fmr: float
@@ -188,6 +186,96 @@ class Threshold:
     impostor_pairs: int
     tar: float
     genuine_pairs: int
+    upper_of_pairs: float | None = None
+    upper_of_people: float | None = None
+
+
+@dataclass(frozen=True)
+class AlarmSignal:
+    """One signal's limit, and how often clean faces of other people passed it.
+
+    Attributes:
+        name: one of `immunogate.structs.SIGNALS`.
+        limit: 1 - cosine in [0, 2] above which a face is an alarm.
+        asked: share of clean faces that may pass it.
+        flagged: of the clean faces of people who did not set the limit, those that pass it.
+        of: such faces.
+        low, high: 95 % Wilson interval of that share.
+
+    Raises:
+        BundleError: an unknown name, or a limit out of range.
+    """
+
+    name: str
+    limit: float
+    asked: float
+    flagged: int
+    of: int
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.name not in SIGNALS:
+            raise BundleError(f"calibration.alarms: unknown signal {self.name!r}, expected one of {', '.join(SIGNALS)}")
+        if not 0 <= self.limit <= 2:
+            raise BundleError(f"calibration.alarms: the limit of {self.name} must be in 0 .. 2, got {self.limit:g}")
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """The limits of all signals together.
+
+    Attributes:
+        signals: those that were measured; a signal that is not here raises no alarm.
+        asked: share of clean faces that may raise any alarm.
+        flagged: of clean faces of people who set no limit, those that raise any.
+        of: such faces.
+        people: such people.
+        low, high: 95 % Wilson interval of that share.
+        note: how it was measured, in words.
+    """
+
+    signals: list[AlarmSignal]
+    asked: float
+    flagged: int
+    of: int
+    people: int
+    low: float
+    high: float
+    note: str
+
+    def limit(self, name: str) -> float | None:
+        """The limit of a signal by its name; None where it was not measured."""
+        return next((signal.limit for signal in self.signals if signal.name == name), None)
+
+
+@dataclass(frozen=True)
+class MeasuredWith:
+    """The chain as it was measured, and on whom.
+
+    Attributes:
+        mode, views, clones, keep, precision: of the bundle, see the entries above.
+        runners: what ran each network, by its file.
+        backend: where faces were purified.
+        faces_sha256: of the file of faces.
+        salt: the bundle's embedding hash at that time.
+        people: hashes of the people's names, sorted, with blanks between them, see `immunogate.calib.known_people`.
+        images: hashes of their pictures, likewise.
+        forced: why the faces would have been refused, had it not been forced; empty where there was nothing.
+    """
+
+    mode: str
+    views: int
+    clones: int
+    keep: int
+    precision: str
+    runners: dict[str, str]
+    backend: str
+    faces_sha256: str
+    salt: str
+    people: str
+    images: str
+    forced: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -201,6 +289,8 @@ class Calibration:
         alarm_rate: share of clean development faces above it.
         measured_on: embedding hash of the bundle it was measured on, see `Manifest.embedding_hash`.
         source: what was measured, in words.
+        alarms: limits of all signals; None in older manifests, which know ``alarm`` alone.
+        measured_with: the chain as it was measured, and on whom; None in older manifests.
     """
 
     status: str
@@ -209,6 +299,8 @@ class Calibration:
     alarm_rate: float
     measured_on: str
     source: str
+    alarms: Alarms | None = None
+    measured_with: MeasuredWith | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -283,7 +375,7 @@ class Manifest:
             raise BundleError(f"{MANIFEST_NAME} is not JSON: {error}") from error
         if isinstance(data, dict):  # before all else: another version may have other fields
             _expect_version(data.get("manifest_version", MANIFEST_VERSION))
-        manifest: Manifest = _decode(Manifest, data, MANIFEST_NAME)
+        manifest: Manifest = decode(Manifest, data, MANIFEST_NAME)
         return manifest
 
 
@@ -293,67 +385,3 @@ def _expect_version(version: Any) -> None:
             f"the manifest has version {version!r}, this release reads version {MANIFEST_VERSION}",
             "Export the bundle again, or install the release that made it",
         )
-
-
-def _decode(kind: Any, data: Any, where: str) -> Any:
-    """Turn plain JSON data into the annotated type, naming the place of whatever does not fit."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        _expect_plain(data, where)
-        return data
-    if origin in (types.UnionType, typing.Union):
-        return None if data is None else _decode(arguments[0], data, where)
-    if origin is list:
-        items = _expect(list, data, where)
-        return [_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items)]
-    if origin is dict:
-        entries = _expect(dict, data, where)
-        return {key: _decode(arguments[1], value, f"{where}.{key}") for key, value in entries.items()}
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, _expect(dict, data, where), where)
-    if kind is float:
-        return _finite(_expect((int, float), data, where), where)
-    return _expect(kind, data, where)
-
-
-def _decode_dataclass(kind: Any, data: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise BundleError(f"{where}: unknown field {unknown[0]!r}")
-    for item in dataclasses.fields(kind):
-        optional = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
-        if item.name not in data and not optional:
-            raise BundleError(f"{where}: the field {item.name!r} is missing")
-    return kind(**{key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()})
-
-
-def _expect_plain(data: Any, where: str, depth: int = 0) -> None:
-    """Refuse what could not be written back as JSON: numbers that are not finite, and endless nesting."""
-    if depth > MOST_NESTED:
-        raise BundleError(f"{where}: nested more than {MOST_NESTED} levels deep")
-    if isinstance(data, float):
-        _finite(data, where)
-    if isinstance(data, dict):
-        for key, child in data.items():
-            _expect_plain(child, f"{where}.{key}", depth + 1)
-    if isinstance(data, list):
-        for i, child in enumerate(data):
-            _expect_plain(child, f"{where}[{i}]", depth + 1)
-
-
-def _finite(number: float, where: str) -> float:
-    try:
-        converted = float(number)  # a whole number may be too large for this
-    except OverflowError:
-        converted = math.inf
-    if isinstance(number, bool) or not math.isfinite(converted):
-        raise BundleError(f"{where}: expected a finite number, got {str(number)[:20]}")
-    return converted
-
-
-def _expect(kind: Any, data: Any, where: str) -> Any:
-    if not isinstance(data, kind) or (isinstance(data, bool) and kind is int):
-        names = [k.__name__ for k in kind] if isinstance(kind, tuple) else [kind.__name__]
-        raise BundleError(f"{where}: expected {' or '.join(names)}, got {type(data).__name__}")
-    return data

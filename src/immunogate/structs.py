@@ -27,6 +27,14 @@ PIXELS = CROP_SIZE * CROP_SIZE
 Outcome = Literal["allow", "deny", "alarm"]
 DECISION_SCHEMA = 1
 
+RAW_AGAINST_PURIFIED, CLONE_DISAGREEMENT, CONSECUTIVE_FRAMES = SIGNALS = (
+    "raw against purified",
+    "clone disagreement",
+    "consecutive frames",
+)
+"""What may raise an alarm, each a distance of embeddings, 1 - cosine, in [0, 2]: the face as it came and purified; the
+mean over all pairs of kept clones and views of one purified face; two looks at one track, one after the other."""
+
 
 def expect_shape(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> None:
     """Raise ValueError, saying expected and actual, unless ``array`` has ``shape`` (None matches any length)."""
@@ -182,6 +190,11 @@ class Decision:
         bundle: hash of the bundle's manifest.
         latency_ms: milliseconds spent in each stage for this frame.
         detail: for a deny that came from an error, the error's words.
+        clone_disagreement: mean 1 - cosine over the pairs of kept clones and views, in [0, 2]; None where there is
+            one look only.
+        frame_disagreement: 1 - cosine of this look's purified embedding and the track's last one, in [0, 2]; None at
+            the first look.
+        alarm_signal: which of `SIGNALS` raised the alarm, the first in their order; None where there is none.
     """
 
     decision_id: str
@@ -204,6 +217,9 @@ class Decision:
     bundle: str
     latency_ms: dict[str, float] = field(default_factory=dict)
     detail: str = ""
+    clone_disagreement: float | None = None
+    frame_disagreement: float | None = None
+    alarm_signal: str | None = None
 
     def to_json(self) -> str:
         """One line of JSON with sorted-by-importance keys and a schema version; never NaN or infinity."""

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from immunogate.errors import UsageError
 from immunogate.runtime.align import Quality
-from immunogate.runtime.decide import Policy, Reason, attack_score, is_poor, judge
+from immunogate.runtime.decide import Disagreement, Policy, Reason, attack_score, disagreement, is_poor, judge
 from immunogate.runtime.track import Track
-from immunogate.structs import Match
+from immunogate.structs import CLONE_DISAGREEMENT, CONSECUTIVE_FRAMES, RAW_AGAINST_PURIFIED, Match
 
 POLICY = Policy(threshold=0.5, alarm=0.6, margin=0.1, confirm_frames=3, least_eye_distance=16, most_yaw=0.35)
 NAN = math.nan
@@ -47,7 +47,7 @@ def test_allow_means_so_many_fitting_looks_of_one_person_in_a_row(
 ) -> None:
     policy, track = dataclasses.replace(POLICY, confirm_frames=frames), fresh()
     for last, (found, score) in enumerate(looks):
-        verdict = judge(found, score, policy, track)
+        verdict = judge(found, Disagreement(score), policy, track)
         recent = looks[max(0, last + 1 - frames) : last + 1]
         agreed = (
             len(recent) == frames
@@ -64,12 +64,12 @@ def test_allow_means_so_many_fitting_looks_of_one_person_in_a_row(
 def test_nan_denies_and_starts_the_count_anew(where: str, before: int) -> None:
     track = fresh()
     for _ in range(before):
-        judge(Match("ann", 0.9), 0.0, POLICY, track)
+        judge(Match("ann", 0.9), Disagreement(0.0), POLICY, track)
     found = Match("ann", NAN if where == "similarity" else 0.9, NAN if where == "margin" else 1.0)
-    verdict = judge(found, NAN if where == "score" else 0.0, POLICY, track)
+    verdict = judge(found, Disagreement(NAN if where == "score" else 0.0), POLICY, track)
     assert verdict.outcome == ("alarm" if where == "score" else "deny")
     assert track.agreeing == 0
-    assert judge(Match("ann", 0.9), 0.0, POLICY, track).reason is Reason.CONFIRMING
+    assert judge(Match("ann", 0.9), Disagreement(0.0), POLICY, track).reason is Reason.CONFIRMING
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_nan_denies_and_starts_the_count_anew(where: str, before: int) -> None:
     ],
 )
 def test_reasons(found: Match, score: float, outcome: str, reason: Reason) -> None:
-    verdict = judge(found, score, POLICY, fresh())
+    verdict = judge(found, Disagreement(score), POLICY, fresh())
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
 def test_another_person_starts_at_one() -> None:
     track = fresh()
     people = ["ann", "ann", "bob", "bob", "bob", "ann"]
-    verdicts = [judge(Match(person, 0.9), 0.0, POLICY, track) for person in people]
+    verdicts = [judge(Match(person, 0.9), Disagreement(0.0), POLICY, track) for person in people]
     assert [v.confirmations for v in verdicts] == [1, 2, 1, 2, 3, 1]
     assert [v.outcome for v in verdicts] == ["deny"] * 4 + ["allow", "deny"]
 
@@ -104,6 +104,8 @@ RANGES = {
     "max_decision_age_ms": (1, 60_000),
     "least_eye_distance": (0, 10_000),
     "most_yaw": (0, 10),
+    "clone_alarm": (0, 2),
+    "frame_alarm": (0, 2),
 }
 
 
@@ -136,3 +138,46 @@ def test_attack_score_is_one_less_the_cosine() -> None:
 )
 def test_poor_faces(eyes: float, yaw: float, poor: bool) -> None:
     assert is_poor(Quality(eyes, yaw, 100.0), POLICY) == poor
+
+
+ALL_LIMITS = dataclasses.replace(POLICY, clone_alarm=0.2, frame_alarm=0.3, confirm_frames=1)
+
+
+@pytest.mark.parametrize(
+    ("apart", "signal"),
+    [
+        (Disagreement(0.6, 0.2, 0.3), None),
+        (Disagreement(0.6, 0.2), None),
+        (Disagreement(0.61, 0.2, 0.3), RAW_AGAINST_PURIFIED),
+        (Disagreement(0.6, 0.21, 0.3), CLONE_DISAGREEMENT),
+        (Disagreement(0.6, 0.2, 0.31), CONSECUTIVE_FRAMES),
+        (Disagreement(0.7, 0.7, 0.7), RAW_AGAINST_PURIFIED),
+        (Disagreement(0.1, 0.7, 0.7), CLONE_DISAGREEMENT),
+        (Disagreement(NAN, 0.0, 0.0), RAW_AGAINST_PURIFIED),
+        (Disagreement(0.0, NAN, 0.0), CLONE_DISAGREEMENT),
+        (Disagreement(0.0, 0.0, NAN), CONSECUTIVE_FRAMES),
+        (Disagreement(0.0, None, 0.0), CLONE_DISAGREEMENT),
+    ],
+)
+def test_any_signal_beyond_its_limit_is_an_alarm_and_is_named(apart: Disagreement, signal: str | None) -> None:
+    """A signal that is no number, or that has a limit and was not to be had, is a doubt."""
+    track = fresh()
+    track.person, track.agreeing = "ann", 5
+    verdict = judge(Match("ann", 0.9), apart, ALL_LIMITS, track)
+    assert (verdict.outcome, verdict.signal) == (("alarm", signal) if signal else ("allow", None))
+    assert track.agreeing == (0 if signal else 6)
+
+
+def test_signals_without_a_limit_raise_nothing() -> None:
+    track = fresh()
+    verdict = judge(Match("ann", 0.9), Disagreement(0.0, 2.0, 2.0), POLICY, track)
+    assert (verdict.reason, verdict.signal) == (Reason.CONFIRMING, None)
+
+
+def test_each_look_is_compared_with_the_one_before() -> None:
+    first, second = np.eye(2, dtype=np.float32)
+    track = fresh()
+    found = [disagreement(first, look, 0.25, track) for look in (first, second, second, -second)]
+    assert [one.frames for one in found] == [None, 1, 0, 2]
+    assert [one.raw for one in found] == [0, 1, 1, 1]
+    assert {one.clones for one in found} == {0.25}

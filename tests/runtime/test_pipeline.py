@@ -322,6 +322,33 @@ def test_raw_and_purified_that_disagree_are_an_alarm(open_door: OpenDoor) -> Non
         assert (decision.outcome, decision.reason) == ("alarm", "disagreement")
 
 
+def test_clones_that_disagree_are_an_alarm_and_are_named(open_door: OpenDoor) -> None:
+    first = open_door(mode="select").decision(seen(ANN))
+    assert first.alarm_signal is None
+    apart = first.clone_disagreement
+    assert apart is not None
+    assert apart > 0.001
+    strict = open_door(mode="select", policy=replace(LENIENT, clone_alarm=apart / 2)).decision(seen(ANN))
+    assert (strict.outcome, strict.reason) == ("alarm", "disagreement")
+    assert json.loads(strict.to_json())["alarm_signal"] == "clone disagreement"
+    assert strict.clone_disagreement == apart  # the same frame, the same clones
+
+
+def test_a_face_that_changes_from_look_to_look_is_an_alarm(open_door: OpenDoor) -> None:
+    """The same box and, to the tracker, the same face; the count begins anew, and the new look is what counts then."""
+    limits = TrackLimits(recheck=0.0, least_likeness=-1.0)
+    door = open_door(limits=limits, policy=replace(LENIENT, frame_alarm=1e-3))
+    changed = replace(seen(ANN), landmarks=seen((200, 300)).landmarks)
+    decisions = [door.decision(faces) for faces in (seen(ANN), seen(ANN), changed, changed, seen(ANN))]
+    assert [d.alarm_signal for d in decisions] == [None, None, "consecutive frames", None, "consecutive frames"]
+    assert [d.confirmations for d in decisions] == [1, 2, 0, 0, 0]
+    apart = [d.frame_disagreement for d in decisions]
+    assert apart[0] is None
+    assert apart[1] == apart[3] == 0
+    assert apart[2] == apart[4]
+    assert {d.track for d in decisions} == {1}
+
+
 def test_an_empty_gallery_denies(open_door: OpenDoor) -> None:
     door = open_door(templates=Templates([], np.zeros((0, 0), np.float32)))
     for _ in range(4):

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from immunogate.bundle import Bundle
 from immunogate.faces_file import AlignedFaces, faces_from_pixels
 from immunogate.manifest import RecogniserEntry
-from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding
+from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding, spread
 from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.structs import Floats
 
@@ -141,3 +142,24 @@ def test_mean_embedding_is_the_direction_of_the_sum(seed: int, kept: int, length
 def test_the_mean_of_opposite_embeddings_matches_nobody() -> None:
     vector = np.full((1, 16), 0.25, np.float32)
     np.testing.assert_array_equal(mean_embedding(np.stack([vector, -vector], axis=1)), np.zeros((1, 16)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 9), st.floats(0.0, 3.0))
+def test_the_spread_is_that_of_a_loop_over_pairs(seed: int, looks: int, width: float) -> None:
+    draw = np.random.default_rng(seed)
+    embeddings = draw.normal(size=(3, 1, 16)) + width * draw.normal(size=(3, looks, 16))
+    embeddings = (embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)).astype(np.float32)
+    wanted = [np.mean([1 - a @ b for a, b in combinations(face, 2)]) for face in embeddings]
+    found = spread(embeddings)
+    assert found is not None
+    np.testing.assert_allclose(found, np.clip(wanted, 0, 2), atol=1e-5)
+
+
+def test_one_look_has_no_spread_and_nan_stays() -> None:
+    one = np.eye(4, dtype=np.float32)[None, :1]
+    assert spread(one) is None
+    broken = spread(np.full((2, 3, 4), np.nan, np.float32))
+    assert broken is not None
+    assert np.isnan(broken).all()
+    assert spread(np.stack([one[0, 0], -one[0, 0]])[None]) == 2

@@ -188,13 +188,18 @@ def identified_faces(path: Path) -> AlignedFaces:
     return faces
 
 
-def recognise_all(chain: FaceChain, images: np.ndarray[Any, np.dtype[np.uint8]], what: str) -> list[Recognised]:
-    """The chain over (N, 112, 112) aligned faces, in batches, with a progress bar; face number = frame number."""
+def recognise_all(
+    chain: FaceChain, images: np.ndarray[Any, np.dtype[np.uint8]], what: str, first: int = 0
+) -> list[Recognised]:
+    """The chain over (N, 112, 112) aligned faces, in batches, with a progress bar.
+
+    Face number = frame number, counted from ``first``: faces with other numbers get other clones.
+    """
     starts = range(0, len(images), BATCH)
     results = []
     for start in progress(starts, what, len(starts)):
         batch = images[start : start + BATCH]
-        numbers = list(range(start, start + len(batch)))
+        numbers = list(range(first + start, first + start + len(batch)))
         results.append(chain.recognise(batch, numbers, numbers))
     return results
 

@@ -143,8 +143,10 @@ def policy_for(bundle: Bundle, arguments: argparse.Namespace) -> Policy:
         UsageError: another mode was asked for without a threshold.
     """
     from immunogate.runtime.decide import Policy
+    from immunogate.structs import CLONE_DISAGREEMENT, CONSECUTIVE_FRAMES
 
     threshold, alarm = arguments.threshold, arguments.alarm
+    clone_alarm = frame_alarm = None
     if arguments.mode not in (None, bundle.manifest.purifier.mode) and threshold is None:
         raise UsageError("the bundle's threshold does not hold for another mode", "Give --threshold as well")
     if threshold is None or alarm is None:
@@ -153,12 +155,17 @@ def policy_for(bundle: Bundle, arguments: argparse.Namespace) -> Policy:
             print("warning: the bundle's threshold is provisional; see immunogate calibrate", file=sys.stderr)
         threshold = calibration.at(arguments.fmr).threshold if threshold is None else threshold
         alarm = calibration.alarm if alarm is None else alarm
+        if calibration.alarms is not None and arguments.mode in (None, bundle.manifest.purifier.mode):
+            clone_alarm = calibration.alarms.limit(CLONE_DISAGREEMENT)
+            frame_alarm = calibration.alarms.limit(CONSECUTIVE_FRAMES)
     return Policy(
         threshold=threshold,
         alarm=alarm,
         margin=arguments.margin,
         confirm_frames=arguments.confirm_frames,
         max_decision_age_ms=arguments.max_decision_age_ms,
+        clone_alarm=clone_alarm,
+        frame_alarm=frame_alarm,
     )
 
 

@@ -129,11 +129,12 @@ def _in_words(engines: Engines) -> str:
 
 def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
     """The detector must be, byte for byte, what export makes of its source."""
+    from immunogate.cli.twin_sources import checkpoint
     from immunogate.export.checks import same_bytes
     from immunogate.export.detectors import portable_detector
 
     try:
-        path = _checkpoint(bundle, "detector", named)
+        path = checkpoint(bundle, "detector", named)
     except UsageError as error:
         if named is not None:
             raise
@@ -144,42 +145,13 @@ def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
 
 
 def _twin(bundle: Bundle, arguments: argparse.Namespace) -> TorchTwin:
-    from immunogate.export.description import description_of
-    from immunogate.export.sources import load_sources
+    from immunogate.cli.twin_sources import twin_sources
     from immunogate.networks.twin import TorchTwin
 
     manifest = bundle.manifest
-    roles = ["basis", "recogniser"] + (["purifier"] if manifest.analyzer else [])
-    paths = {role: _checkpoint(bundle, role, getattr(arguments, role)) for role in roles}
-    described = manifest.provenance.get("recogniser_description")
-    sources = load_sources(
-        paths["basis"],
-        paths["recogniser"],
-        manifest.recogniser.architecture,
-        paths.get("purifier"),
-        float(manifest.provenance.get("memory_temperature", 1.0)),
-        None if described is None else description_of(described, "manifest.json: provenance.recogniser_description"),
-    )
+    sources = twin_sources(bundle, vars(arguments))
     mode, top_k, views = manifest.purifier.mode, manifest.purifier.top_k, manifest.recogniser.views
     return TorchTwin(sources.recogniser, sources.spec, sources.basis, mode, top_k, sources.purifier, views)
-
-
-def _checkpoint(bundle: Bundle, role: str, named: Path | None) -> Path:
-    """The checkpoint of a role: the one named, or the one remembered; it must have the hash in the manifest."""
-    from immunogate.export.known_checkpoints import find
-    from immunogate.files import sha256_of_file
-
-    entry = bundle.manifest.provenance.get("checkpoints", {}).get(role, {})
-    expected = str(entry.get("sha256", ""))
-    path = named or find(expected)
-    if path is None:
-        made_from = f"{entry.get('file', 'unknown')}, sha256 {expected[:16]}"
-        raise UsageError(
-            f"the {role} checkpoint of this bundle ({made_from}) is not known here", f"Name it: --{role} PATH"
-        )
-    if sha256_of_file(path) != expected:
-        raise ImmunogateError(f"{path} is not the {role} this bundle was exported from (sha256 {expected[:16]}...)")
-    return path
 
 
 def _crops(arguments: argparse.Namespace) -> Pixels:

@@ -43,6 +43,10 @@ def check(made: Any, crops: Pixels, frames: list[int], numbers: list[int], known
     assert cosines(found.raw, want.raw).min() > 0.99999
     assert cosines(found.purified, want.purified).min() > 0.9999
     assert np.abs(np.linalg.norm(found.purified, axis=1) - 1).max() < 1e-6
+    if want.spreads is None:
+        assert found.spreads is None
+    else:
+        np.testing.assert_allclose(found.spreads, want.spreads, atol=1e-3)
     antibodies = found.antibodies(settings)
     np.testing.assert_allclose(found.pictures, want.faces, atol=2e-2 if settings.mode == "expected" else 1e-3)
     if settings.needs_probabilities:  # given the same p and c: the same bits
