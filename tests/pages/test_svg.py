@@ -45,7 +45,7 @@ def test_a_value_that_a_scale_has_no_place_for_is_refused(scale: str, value: flo
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
 def test_linear_axes_hold_their_values_and_their_ticks_are_few(low: float, span: float) -> None:
     axis = linear_axis("x", low, low + span)
-    slack = 1e-6 * (abs(low) + span)
+    slack = 1e-6 * (abs(low) + span) + 1e-300
     assert axis.low <= low + slack
     assert axis.high >= low + span - slack
     assert 2 <= len(axis.ticks) <= 12
@@ -90,11 +90,11 @@ def test_a_higher_value_lies_higher_and_a_larger_one_further_right() -> None:
 
 
 def test_an_interval_stands_where_its_rate_is() -> None:
-    assert 'd="M5.0 3v8M5.0 7H80.0M80.0 3v8"' in interval(0.25, 0, 0.5)
+    assert 'd="M5.0 3v8M5.0 7H100.0M100.0 3v8"' in interval(0.25, 0, 0.5)
 
 
 def test_a_curve_of_thousands_of_points_is_thinned_and_keeps_its_ends() -> None:
     points = [Point(index / 9999, index / 9999) for index in range(10000)]
     drawn = plot("", linear_axis("", 0, 1), linear_axis("", 0, 1), [Series("", points, 0, marked=False)])
     assert len(drawn) < 30000
-    assert re.search(r"M52\.0 228\.0.*L350\.0 10\.0", drawn)
+    assert re.search(r"M64\.0 228\.0.*L344\.0 10\.0", drawn)

@@ -98,9 +98,11 @@ svg text{font-family:system-ui,"Segoe UI",Roboto,"Liberation Sans","DejaVu Sans"
  fill:var(--muted)}
 svg .axis{stroke:var(--muted);stroke-width:1} svg .grid{stroke:var(--rule);stroke-width:1}
 svg .guide{stroke:var(--muted);stroke-width:1;stroke-dasharray:3 3}
-svg .line{fill:none;stroke-width:1.6} svg .whisker{stroke-width:1.1;fill:none}
+svg .line{fill:none;stroke-width:1.5} svg .line.l0{stroke-width:2.4} svg .whisker{stroke-width:1.1;fill:none}
 svg .mark{stroke-width:1.5} svg .hollow{fill:var(--ground)}
-.interval{display:block;width:100%;min-width:6rem;max-width:15rem;height:14px}
+.drawn{display:flex;flex-wrap:wrap;align-items:center;gap:.15rem .9rem} .drawn>div{flex:0 0 9.6rem}
+.drawn .interval{flex:1 1 8rem;min-width:0;max-width:12.5rem;height:14px}
+thead .drawn{align-items:flex-end}
 .legend{list-style:none;padding:0;margin:.3rem 0 0;display:flex;flex-wrap:wrap;gap:.15rem 1rem;font-size:.8125rem}
 .legend li{display:flex;align-items:center;gap:.4rem} .legend svg{width:34px;height:12px;flex:none}
 .pictures{display:grid;grid-template-columns:repeat(3,1fr);gap:.6rem}
@@ -119,7 +121,7 @@ tbody tr{padding:.55rem 0}
 tbody th,tbody td{padding:.12rem 0} tbody tr>th[scope=row]{font-weight:600;padding-bottom:.25rem}
 td[data-label]{display:grid;grid-template-columns:7.2rem minmax(0,1fr);gap:.8rem;text-align:left}
 td[data-label]::before{content:attr(data-label);color:var(--muted)}
-.interval{max-width:none} .sign{grid-template-columns:1fr}
+.sign{grid-template-columns:1fr}
 }
 """
 

@@ -17,7 +17,10 @@ from immunogate.pages.style import LOOKS
 
 Scale = Literal["linear", "log", "probit"]
 WIDTH, HEIGHT = 360, 270
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 42
+LEFT, RIGHT, TOP, BOTTOM = 52, 4, 10, 42
+INSET = 12
+"""Pixels between the ends of the horizontal axis and its first and last value: marks stand inside the frame."""
+
 PROBITS = (1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
 
 
@@ -130,7 +133,7 @@ def plot(description: str, x: Axis, y: Axis, series: Sequence[Series], *, spread
         description: what it shows, for who can not see it.
         x: the horizontal axis.
         y: the vertical axis.
-        series: drawn in their order, so that the last one lies on top.
+        series: the first one lies on top of the others.
         spread: pixels by which series are moved apart sideways, so that intervals at one x do not hide each other.
         guide: an x at which a dashed line stands.
         keyed: whether the legend is drawn.
@@ -138,7 +141,7 @@ def plot(description: str, x: Axis, y: Axis, series: Sequence[Series], *, spread
     parts = [*_grid(x, y)]
     if guide is not None:
         parts.append(element("line", class_="guide", x1=_across(x, guide), x2=_across(x, guide), y1=TOP, y2=_bottom()))
-    for index, each in enumerate(series):
+    for index, each in reversed(list(enumerate(series))):
         parts.append(_series(x, y, each, spread * (index - (len(series) - 1) / 2)))
     drawing = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=description)
     return Html(drawing + legend(series)) if keyed else drawing
@@ -161,20 +164,21 @@ def interval(rate: float, low: float, high: float, look: int = 0, *, hollow: boo
         look: colour and mark.
         hollow: whether the mark is not filled.
     """
-    at = [5 + 150 * value for value in (low, rate, high)]
-    ticks = [element("line", class_="grid", x1=5 + 37.5 * i, x2=5 + 37.5 * i, y1=0, y2=14) for i in range(5)]
+    at = [5 + 190 * value for value in (low, rate, high)]
+    ticks = [element("line", class_="grid", x1=5 + 47.5 * i, x2=5 + 47.5 * i, y1=0, y2=14) for i in range(5)]
     whisker = element(
         "path", class_=f"whisker l{look}", d=f"M{at[0]:.1f} 3v8M{at[0]:.1f} 7H{at[2]:.1f}M{at[2]:.1f} 3v8"
     )
     return element("svg", *ticks, whisker, _mark(at[1], 7, look, hollow), class_="interval",
-                   viewBox="0 0 160 14", aria_hidden="true")  # fmt: skip
+                   viewBox="0 0 200 14", preserveAspectRatio="xMinYMid", aria_hidden="true")  # fmt: skip
 
 
 def scale() -> Html:
     """The scale above a column of `interval`."""
-    texts = (element("text", text, x=5 + 150 * value, y=11, text_anchor=anchor)
+    texts = (element("text", text, x=5 + 190 * value, y=11, text_anchor=anchor)
              for text, value, anchor in (("0", 0, "start"), ("0.5", 0.5, "middle"), ("1", 1, "end")))  # fmt: skip
-    return element("svg", *texts, class_="interval", viewBox="0 0 160 14", aria_hidden="true")
+    return element("svg", *texts, class_="interval", viewBox="0 0 200 14", preserveAspectRatio="xMinYMid",
+                   aria_hidden="true")  # fmt: skip
 
 
 def _stretched(scale: Scale, value: float) -> float:
@@ -184,7 +188,7 @@ def _stretched(scale: Scale, value: float) -> float:
 
 
 def _across(axis: Axis, value: float) -> float:
-    return LEFT + axis.place(value) * (WIDTH - LEFT - RIGHT)
+    return LEFT + INSET + axis.place(value) * (WIDTH - LEFT - RIGHT - 2 * INSET)
 
 
 def _up(axis: Axis, value: float) -> float:
@@ -254,6 +258,11 @@ _SHAPES = (
     "M{x} {y}m0 -4.2l4 7h-8z",  # triangle
     "M{x} {y}m0 -4.4l4.4 4.4l-4.4 4.4l-4.4 -4.4z",  # diamond
     "M{x} {y}m0 4.2l4 -7h-8z",  # triangle on its point
+    "M{x} {y}m0 -4.2l4 2.9l-1.5 4.7h-5l-1.5 -4.7z",  # pentagon
+    "M{x} {y}m-1.7 -4.2h3.4v8.4h-3.4z",  # upright bar
+    "M{x} {y}m-3.6 -3.8h7.2l-7.2 7.6h7.2z",  # hourglass
+    "M{x} {y}m-4.2 -1.7h8.4v3.4h-8.4z",  # lying bar
+    "M{x} {y}m-1.4 -4.2h2.8v2.8h2.8v2.8h-2.8v2.8h-2.8v-2.8h-2.8v-2.8h2.8z",  # cross
 )
 
 

@@ -18,7 +18,7 @@ class Column:
     Attributes:
         title: its heading, and the label before each value on a phone.
         number: whether its values stand at the right.
-        head: what stands below the title, for example a scale.
+        head: what stands beside the title, for example the scale of its `beside`.
     """
 
     title: str
@@ -41,6 +41,11 @@ class Group:
     strong: frozenset[int] = frozenset()
 
 
+def beside(words: Part, drawing: Html) -> Html:
+    """A value of a table in words, and drawn at their right where there is room, else below."""
+    return element("div", element("div", words), drawing, class_="drawn")
+
+
 def table(caption: Part, columns: Sequence[Column], groups: Sequence[Group]) -> Html:
     """A table.
 
@@ -52,15 +57,19 @@ def table(caption: Part, columns: Sequence[Column], groups: Sequence[Group]) -> 
     Raises:
         ValueError: a row has another number of values than there are columns.
     """
-    heads = (element("th", column.title, column.head, scope="col", role="columnheader",
-                     class_="number" if column.number else None) for column in columns)  # fmt: skip
     return element(
         "table",
         element("caption", caption),
-        element("thead", element("tr", *heads, role="row"), role="rowgroup"),
+        element("thead", element("tr", *map(_head, columns), role="row"), role="rowgroup"),
         *(_group(group, columns) for group in groups),
         role="table",
     )
+
+
+def _head(column: Column) -> Html:
+    # A scale stands where the drawings of the column stand, to the right of their numbers.
+    title = column.title if column.head is None else beside(column.title, column.head)
+    return element("th", title, scope="col", role="columnheader", class_="number" if column.number else None)
 
 
 def _group(group: Group, columns: Sequence[Column]) -> Html:

@@ -1,0 +1,37 @@
+"""What the reader sees first: whose report it is and what it comes to, in plain words."""
+
+from __future__ import annotations
+
+from immunogate.calib.robustness.document import Document, Status
+from immunogate.calib.robustness.report.words import duration, moment
+from immunogate.pages.markup import Html, element, join
+from immunogate.pages.page import Kind, band, listed, paragraph
+
+KINDS: dict[Status, Kind] = {"FAULTY": "fault", "BROKEN": "bad", "WEAK": "warn", "HOLDS": "good"}
+
+
+def opening(document: Document) -> Html:
+    """Heading and verdict."""
+    tool, setting = document.tool, document.setting
+    made = f"{moment(document.created)}, {tool.name} {tool.version}, protocol {setting.protocol}, {duration(document.seconds)}"
+    return join(
+        [
+            paragraph("Robustness of a face gate under adversarial attack", class_="kicker"),
+            element("h1", document.bundle.model_id),
+            paragraph(made, class_="kicker"),
+            _verdict(document),
+        ]
+    )
+
+
+def _verdict(document: Document) -> Html:
+    verdict, checks = document.verdict, document.sanity.checks
+    headline, *rest = verdict.words or ("No verdict was written.",)
+    failed = sum(not check.passed for check in checks)
+    doubt = f"{failed} of {len(checks)} checks of the attacks failed: see Sanity." if failed else None
+    return band(
+        KINDS[verdict.status],
+        f"Verdict: {verdict.status}",
+        paragraph(headline, class_="lead"),
+        listed([*rest, *verdict.flags, *([doubt] if doubt else [])]) if rest or verdict.flags or doubt else None,
+    )
