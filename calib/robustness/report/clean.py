@@ -16,7 +16,7 @@ def clean_section(document: Document) -> Section:
 
 
 def _curves(document: Document) -> Html:
-    kept = [(curve, _inside(curve)) for curve in document.det]
+    kept = [(curve, _inside(curve)) for curve in sorted(document.det, key=lambda det: LOOKS[det.configuration])]
     points = [place for _, places in kept for place in places]
     if not points:
         return paragraph("Detection error trade-off: not run.", class_="none")

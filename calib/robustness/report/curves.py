@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from immunogate.calib.robustness.document import Aim, Attacker, Document, Key, Rate, Row, Tier
@@ -40,22 +41,22 @@ def curves_section(document: Document) -> Section:
 
 def latency_section(document: Document) -> Section:
     """For each goal and size: the worst adaptive rate of each configuration beside its time."""
-    timed = {each.key: each.ms_per_face for each in document.configurations if each.ms_per_face}
-    drawn: list[Html] = []
-    for goal in ("dodging", "impersonation"):
-        rows = [row for row in document.rows if row.tier == "adaptive" and row.goal == goal and row.eps is not None]
-        for eps in sorted({row.eps for row in rows if row.eps is not None}):
-            worst = _worst([row for row in rows if row.eps == eps and row.configuration in timed], goal)
-            if worst:
-                drawn.append(_beside_latency(document, goal, eps, worst))
+    timed = {each.key for each in document.configurations if each.ms_per_face}
+    rows = [row for row in document.rows if row.tier == "adaptive" and row.eps is not None and reading(row)]
+    rows = [row for row in rows if row.configuration in timed]
+    parts: list[Html] = []
+    for goal in GOALS:
+        chosen = [row for row in rows if row.goal == goal]
+        sizes = sorted({row.eps for row in chosen if row.eps is not None})
+        drawn = [_beside_latency(document, [row for row in chosen if row.eps == eps]) for eps in sizes]
+        if drawn:
+            parts += [element("h3", f"{GOAL_TITLES[goal]}: {GOAL_WORDS[goal]}"), figures(drawn)]
     words = (
         "The worst rate over all adaptive attacks of one size, beside the time of one face: the mark stands at p50, "
         f"the bar ends at p99. {_HOLLOW}"
     )
-    missing = paragraph("Not run: no configuration has both a time and an adaptive rate.", class_="none")
-    return Section(
-        "latency", "Latency beside robustness", join([paragraph(words), figures(drawn)]) if drawn else missing
-    )
+    none = paragraph("Not run: no configuration has both a time and an adaptive rate.", class_="none")
+    return Section("latency", "Latency beside robustness", join([paragraph(words), *parts] if parts else [none]))
 
 
 def reading(row: Row) -> tuple[Rate, bool] | None:
@@ -106,29 +107,32 @@ def _rates(goal: Aim) -> Axis:
     return Axis(GOAL_AXES[goal], 0, 1, _SHARES)
 
 
-def _worst(rows: Iterable[Row], goal: Aim) -> dict[Key, tuple[Rate, bool]]:
-    """The lowest rate of dodging, the highest of impersonation."""
-    sign = 1 if goal == "dodging" else -1
-    found: dict[Key, tuple[Rate, bool]] = {}
+def _worst(rows: Iterable[Row]) -> dict[Key, Row]:
+    """Of each configuration the row with the lowest rate of dodging, or the highest of impersonation."""
+    found: dict[Key, Row] = {}
     for row in rows:
-        here = reading(row)
-        if here and (row.configuration not in found or sign * here[0].rate < sign * found[row.configuration][0].rate):
-            found[row.configuration] = here
-    return found
+        if row.configuration not in found or _cost(row) > _cost(found[row.configuration]):
+            found[row.configuration] = row
+    return {key: found[key] for key in LOOKS if key in found}
 
 
-def _beside_latency(document: Document, goal: Aim, eps: float, worst: dict[Key, tuple[Rate, bool]]) -> Html:
+def _cost(row: Row) -> float:
+    rate = _point(row).y
+    return rate if row.goal == "impersonation" else -rate
+
+
+def _beside_latency(document: Document, rows: Sequence[Row]) -> Html:
     times = {each.key: each.ms_per_face for each in document.configurations}
-    series, spoken, called = [], [], names(document)
-    for key, (rate, twin) in worst.items():
-        time = times[key]
-        assert time is not None  # only configurations with a time were asked for
-        point = Point(time.p50, rate.rate, (rate.low, rate.high), (time.p50, time.p99), hollow=twin)
+    goal, size, called = rows[0].goal, levels(rows[0].eps), names(document)
+    series, spoken, ends = [], [], []
+    for key, row in _worst(rows).items():
+        time, worst = times[key], _point(row)
+        assert time is not None  # latency_section has left out configurations without
+        point = replace(worst, x=time.p50, x_interval=(time.p50, time.p99))
         series.append(Series(called[key], [point], LOOKS[key], joined=False))
-        spoken.append(f"{called[key]} {share(rate.rate)} in {time.p50:.4g} ms, p99 {time.p99:.4g} ms")
-    ends = [end for key in worst if (time := times[key]) for end in (time.p50, time.p99)]
-    drawing = plot(
-        f"{GOAL_TITLES[goal]} at {levels(eps)}: {'; '.join(spoken)}.",
-        log_axis("ms a face, p50 to p99", min(ends), max(ends)), _rates(goal), series,
-    )  # fmt: skip
-    return figure(drawing, GOAL_WORDS[goal], f"{GOAL_TITLES[goal]}, {levels(eps)} grey levels")
+        spoken.append(f"{called[key]} {share(point.y)} in {time.p50:.4g} ms, p99 {time.p99:.4g} ms")
+        ends += [time.p50, time.p99]
+    x = log_axis("ms a face, p50 to p99", min(ends), max(ends))
+    drawing = plot(f"{GOAL_TITLES[goal]} at {size}: {'; '.join(spoken)}.", x, _rates(goal), series)
+    attacks = ", ".join(dict.fromkeys(row.attack for row in rows))
+    return figure(drawing, f"Worst of {attacks}", f"{size} grey levels")

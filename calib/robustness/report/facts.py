@@ -93,5 +93,6 @@ def _setting(document: Document) -> dict[str, Part]:
         "Genuine pairs": f"{setting.genuine_pairs:,}", "Impostor pairs": f"{setting.impostor_pairs:,}",
         "False match rate": f"{setting.fmr:g}",
         "Adaptive attacks": f"{setting.steps} steps, {setting.restarts} restarts, {setting.eot} draws a step",
-        "Lock-out": f"{setting.lockout} tries", "Time taken": duration(document.seconds), "Made": moment(document.created),
+        "Lock-out": f"{setting.lockout} tries", "Time taken": duration(document.seconds),
+        "Made": moment(document.created),
     }  # fmt: skip

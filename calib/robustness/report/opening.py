@@ -13,12 +13,12 @@ KINDS: dict[Status, Kind] = {"FAULTY": "fault", "BROKEN": "bad", "WEAK": "warn",
 def opening(document: Document) -> Html:
     """Heading and verdict."""
     tool, setting = document.tool, document.setting
-    made = f"{moment(document.created)}, {tool.name} {tool.version}, protocol {setting.protocol}, {duration(document.seconds)}"
+    when, took = moment(document.created), duration(document.seconds)
     return join(
         [
             paragraph("Robustness of a face gate under adversarial attack", class_="kicker"),
             element("h1", document.bundle.model_id),
-            paragraph(made, class_="kicker"),
+            paragraph(f"{when}, {tool.name} {tool.version}, protocol {setting.protocol}, {took}", class_="kicker"),
             _verdict(document),
         ]
     )

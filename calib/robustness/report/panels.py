@@ -23,7 +23,7 @@ def panels_section(document: Document) -> Section:
 def _panel(panel: Panel) -> Html:
     pictures = (
         _picture("Input, as attacked", panel.title, panel.input_png),
-        _picture("Noise, 10 times as strong", panel.title, panel.noise_png),
+        _picture("Noise \u00d7 10", panel.title, panel.noise_png),
         _picture("Purified", panel.title, panel.purified_png),
     )
     clean, attacked = panel.similarity_clean, panel.similarity_attacked

@@ -1,4 +1,4 @@
-"""Every row of the document, by tier and goal."""
+"""Every row of the document, by tier, goal and attack."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from immunogate.calib.robustness.report.words import (
     GOAL_WORDS,
     GOALS,
     TIERS,
+    case_of,
+    case_title,
     counted,
-    levels,
     names,
+    rate_line,
     rate_text,
-    share,
-    span,
 )
 from immunogate.pages.markup import Html, Part, element, join
 from immunogate.pages.page import Section, paragraph
 from immunogate.pages.table import Column, Group, table
 
 _COLUMNS = [
-    Column("Attack"), Column("Defence"), Column("Size"), Column("Twin", number=True), Column("Deployed", number=True),
-    Column("Undecided", number=True), Column("More"),
+    Column("Defence"), Column("Twin", number=True), Column("Deployed", number=True), Column("Undecided", number=True),
+    Column("More"),
 ]  # fmt: skip
 
 
@@ -34,24 +34,27 @@ def rows_section(document: Document) -> Section:
             parts.append(element("h3", f"{tier.capitalize()}: {counted(rows)}"))
         parts += [_table(document, tier, goal, rows) for goal in GOALS if any(row.goal == goal for row in rows)]
     words = (
-        f"{counted(list(document.rows))} in all. Size is the bound in grey levels of 255; intervals are Wilson, 95 %."
+        f"{counted(list(document.rows))} in all. Sizes are bounds in grey levels of 255, intervals are Wilson, 95 %. "
+        "Undecided pairs are those that the gate could not judge."
     )
     return Section("rows", "All rows", join([paragraph(words), *parts]))
 
 
 def _table(document: Document, tier: Tier, goal: Aim, rows: list[Row]) -> Html:
     called = names(document)
-    chosen = [_row(row, called) for row in rows if row.goal == goal]
-    return table(f"{tier.capitalize()}, {GOAL_TITLES[goal].lower()}: {GOAL_WORDS[goal]}", _COLUMNS, [Group(chosen)])
+    chosen = [row for row in rows if row.goal == goal]
+    groups = []
+    for case in dict.fromkeys(map(case_of, chosen)):
+        found = [row for row in chosen if case_of(row) == case]
+        strong = frozenset(index for index, row in enumerate(found) if row.configuration == "bundle")
+        groups.append(Group([_row(row, called) for row in found], case_title(found[0]), strong))
+    return table(f"{tier.capitalize()}, {GOAL_TITLES[goal].lower()}: {GOAL_WORDS[goal]}", _COLUMNS, groups)
 
 
 def _row(row: Row, called: dict[Key, str]) -> list[Part]:
-    name = join([row.attack, element("span", row.attacker, class_="detail")])
     judged = row.twin is not None or row.deployed is not None
-    return [
-        name, called[row.configuration], levels(row.eps), rate_text(row.twin), rate_text(row.deployed),
-        str(row.undecided) if judged else "\u2013", _more(row),
-    ]  # fmt: skip
+    undecided = str(row.undecided) if judged else "\u2013"
+    return [called[row.configuration], rate_text(row.twin), rate_text(row.deployed), undecided, _more(row)]
 
 
 def _more(row: Row) -> Html:
@@ -60,8 +63,7 @@ def _more(row: Row) -> Html:
         lines.append(f"{row.tries} tries")
     if row.queries is not None:
         lines.append(f"queries: median {row.queries.median:g}, most {row.queries.most}")
-    for name, rate in (row.variants or {}).items():
-        lines.append(f"{name}: {share(rate.rate)} ({span(rate)}; {rate.accepted} of {rate.of})")
+    lines += [f"{name} {rate_line(rate)}" for name, rate in (row.variants or {}).items()]
     if row.note is not None:
         lines.append(row.note)
-    return join(element("div", line) for line in lines)
+    return join(element("span", line, class_="detail wrapped") for line in lines)

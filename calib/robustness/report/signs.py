@@ -12,6 +12,7 @@ from immunogate.calib.robustness.report.words import (
     names,
     number,
     rate_drawn,
+    rate_line,
     rate_text,
 )
 from immunogate.pages.markup import Part, element, join
@@ -73,12 +74,14 @@ def sanity_section(document: Document) -> Section:
 
 
 def _signal(signal: Signal) -> Group:
-    title = join([f"{signal.name}: limit {signal.limit:.4g}, false alarms ", rate_text(signal.false_alarms)])
+    alarms = element(
+        "span", f"limit {signal.limit:.4g}; false alarms {rate_line(signal.false_alarms)}", class_="detail"
+    )
     rows: list[list[Part]] = [
         [row.attack, levels(row.eps), rate_drawn(row.flagged, 0), rate_drawn(row.flagged_or_neutralised, 0)]
         for row in signal.rows
     ]
-    return Group(rows or [[NOT_RUN] * 4], title)
+    return Group(rows or [[NOT_RUN] * 4], join([signal.name, alarms]))
 
 
 def _retry(row: Row, name: str) -> list[Part]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from immunogate.calib.robustness.document import Aim, Document, Key, Rate, Row, Tier
+from immunogate.calib.robustness.document import Aim, Attacker, Document, Key, Rate, Row, Tier
 from immunogate.pages.markup import Html, element, join
 from immunogate.pages.svg import interval
 from immunogate.pages.table import beside
@@ -39,7 +39,8 @@ def names(document: Document) -> dict[Key, str]:
 
 def share(value: float) -> str:
     """A rate in [0, 1] with three digits behind the point, or two significant ones where it is small."""
-    return f"{value:.2g}" if 1e-9 < value < 1e-3 else f"{value:.3f}"  # what is below 1e-9 is 0 but for rounding
+    # What is below 1e-9 is 0 but for rounding.
+    return f"{value:.2g}".replace("e-0", "e-") if 1e-9 < value < 1e-2 else f"{value:.3f}"
 
 
 def number(value: float | None, unit: str = "") -> Html:
@@ -59,6 +60,11 @@ def rate_text(rate: Rate | None) -> Html:
     return join([share(rate.rate), element("span", f"{span(rate)}; {rate.accepted} of {rate.of}", class_="detail")])
 
 
+def rate_line(rate: Rate) -> str:
+    """A rate with its interval and counts in one line."""
+    return f"{share(rate.rate)} ({span(rate)}; {rate.accepted} of {rate.of})"
+
+
 def rate_drawn(rate: Rate | None, look: int, *, hollow: bool = False) -> Html:
     """A rate as `rate_text`, with its interval drawn on the scale of the column."""
     if rate is None:
@@ -70,6 +76,17 @@ def rate_drawn(rate: Rate | None, look: int, *, hollow: bool = False) -> Html:
 def levels(eps: float | None) -> str:
     """A bound in grey levels."""
     return "no bound" if eps is None else f"{eps:g} of 255"
+
+
+def case_of(row: Row) -> tuple[float, str, Attacker]:
+    """What rows have in common that differ in their configuration alone; sorts by size, no bound last."""
+    return (float("inf") if row.eps is None else row.eps, row.attack, row.attacker)
+
+
+def case_title(row: Row) -> str:
+    """What `case_of` is, in words."""
+    size = f"{row.eps:g} of 255 grey levels" if row.eps is not None else "no bound"
+    return f"{row.attack}, {size}, {row.attacker}"
 
 
 def counted(rows: list[Row]) -> str:

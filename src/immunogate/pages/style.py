@@ -36,7 +36,7 @@ _TEXT = f"""
 html{{color-scheme:light dark;-webkit-text-size-adjust:100%;background:var(--ground)}}
 body{{margin:0 auto;max-width:66rem;padding:2.5rem 1.5rem 4rem;background:var(--ground);color:var(--ink);
  font:1rem/1.6 {_SERIF};overflow-wrap:break-word}}
-h1,h2,h3,caption,th,td,figcaption,nav,dl,.legend,.kicker,.band strong,footer{{font-family:{_SANS}}}
+h1,h2,h3,caption,th,td,figcaption,nav,dl,.legend,.pictures,.kicker,.band strong,footer{{font-family:{_SANS}}}
 h1{{font-size:1.75rem;line-height:1.25;margin:.2rem 0 .3rem;letter-spacing:-.01em;text-wrap:balance}}
 h2{{font-size:1.25rem;line-height:1.3;margin:0 0 .6rem}}
 h3{{font-size:1rem;margin:1.8rem 0 .5rem}}
@@ -74,7 +74,7 @@ table{border-collapse:collapse;width:100%;margin:1rem 0 1.8rem;font-size:.875rem
  font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding:0 0 .45rem}
 caption .note{font-weight:400}
-th,td{text-align:left;padding:.4rem .9rem .4rem 0;vertical-align:top;overflow-wrap:anywhere}
+th,td{text-align:left;padding:.4rem 1.3rem .4rem 0;vertical-align:top;overflow-wrap:anywhere}
 tr>:last-child{padding-right:0}
 thead th{color:var(--muted);font-weight:500;border-bottom:1.5px solid var(--ink);vertical-align:bottom;
  overflow-wrap:normal}
@@ -82,7 +82,7 @@ tbody th{font-weight:400}
 tbody tr{border-bottom:1px solid var(--rule)}
 tbody th[scope=rowgroup]{padding-top:1rem;font-weight:600}
 .number{text-align:right} tr.strong th,tr.strong td{font-weight:600}
-td .number,td .detail{white-space:nowrap}
+td .detail{white-space:nowrap} td .wrapped{white-space:normal}
 .detail{display:block;color:var(--muted);font-weight:400;font-size:.8125rem}
 .none{color:var(--muted);font-style:italic}
 """
@@ -100,11 +100,12 @@ svg .axis{stroke:var(--muted);stroke-width:1} svg .grid{stroke:var(--rule);strok
 svg .guide{stroke:var(--muted);stroke-width:1;stroke-dasharray:3 3}
 svg .line{fill:none;stroke-width:1.5} svg .line.l0{stroke-width:2.4} svg .whisker{stroke-width:1.1;fill:none}
 svg .mark{stroke-width:1.5} svg .hollow{fill:var(--ground)}
-.drawn{display:flex;flex-wrap:wrap;align-items:center;gap:.15rem .9rem} .drawn>div{flex:0 0 9.6rem}
+.drawn{display:flex;flex-wrap:wrap;align-items:center;gap:.15rem .9rem} .drawn>div{flex:0 0 11rem;min-width:0}
+.drawn .detail{white-space:normal}
 .drawn .interval{flex:1 1 8rem;min-width:0;max-width:12.5rem;height:14px}
 thead .drawn{align-items:flex-end}
 .legend{list-style:none;padding:0;margin:.3rem 0 0;display:flex;flex-wrap:wrap;gap:.15rem 1rem;font-size:.8125rem}
-.legend li{display:flex;align-items:center;gap:.4rem} .legend svg{width:34px;height:12px;flex:none}
+.legend li{display:flex;align-items:center;gap:.4rem} .legend svg{width:auto;height:12px;flex:none}
 .pictures{display:grid;grid-template-columns:repeat(3,1fr);gap:.6rem}
 .pictures img{display:block;width:100%;height:auto;image-rendering:pixelated;border-radius:3px;background:var(--panel)}
 .pictures span{font-size:.8125rem;color:var(--muted)}

@@ -18,6 +18,9 @@ from immunogate.pages.style import LOOKS
 Scale = Literal["linear", "log", "probit"]
 WIDTH, HEIGHT = 360, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 4, 10, 42
+CLOSE = (26, 12)
+"""Labels of ticks that are closer than this, in pixels across and up, are left out."""
+
 INSET = 12
 """Pixels between the ends of the horizontal axis and its first and last value: marks stand inside the frame."""
 
@@ -175,8 +178,7 @@ def interval(rate: float, low: float, high: float, look: int = 0, *, hollow: boo
 
 def scale() -> Html:
     """The scale above a column of `interval`."""
-    texts = (element("text", text, x=5 + 190 * value, y=11, text_anchor=anchor)
-             for text, value, anchor in (("0", 0, "start"), ("0.5", 0.5, "middle"), ("1", 1, "end")))  # fmt: skip
+    texts = (element("text", tick_text(value), x=5 + 190 * value, y=11, text_anchor="middle") for value in (0, 0.5, 1))
     return element("svg", *texts, class_="interval", viewBox="0 0 200 14", preserveAspectRatio="xMinYMid",
                    aria_hidden="true")  # fmt: skip
 
@@ -201,14 +203,20 @@ def _bottom() -> float:
 
 def _grid(x: Axis, y: Axis) -> list[Html]:
     parts = []
+    before = math.inf
     for tick in y.ticks:
         at = _up(y, tick)
         parts.append(element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at))
-        parts.append(element("text", tick_text(tick), x=LEFT - 6, y=at + 3.5, text_anchor="end"))
+        if before - at >= CLOSE[1]:
+            parts.append(element("text", tick_text(tick), x=LEFT - 6, y=at + 3.5, text_anchor="end"))
+            before = at
+    before = -math.inf
     for tick in x.ticks:
         at = _across(x, tick)
         parts.append(element("line", class_="axis", x1=at, x2=at, y1=_bottom(), y2=_bottom() + 4))
-        parts.append(element("text", tick_text(tick), x=at, y=_bottom() + 16, text_anchor="middle"))
+        if at - before >= CLOSE[0]:
+            parts.append(element("text", tick_text(tick), x=at, y=_bottom() + 16, text_anchor="middle"))
+            before = at
     middle = (TOP + _bottom()) / 2
     parts.append(element("line", class_="axis", x1=LEFT, x2=WIDTH - RIGHT, y1=_bottom(), y2=_bottom()))
     parts.append(element("text", x.label, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, text_anchor="middle"))
@@ -249,7 +257,7 @@ def _sample(series: Series) -> Html:
     line = element("path", class_=f"line l{look}", d="M1 6H33") if series.joined else None
     hollow = bool(series.points) and all(point.hollow for point in series.points)
     mark = _mark(17, 6, look, hollow) if series.marked else None
-    return element("svg", line, mark, viewBox="0 0 34 12", aria_hidden="true")
+    return element("svg", line, mark, viewBox="0 0 34 12" if series.joined else "10 0 14 12", aria_hidden="true")
 
 
 _SHAPES = (
