@@ -11,6 +11,7 @@ from immunogate.calib.robustness.report.words import (
     NOT_RUN,
     case_of,
     case_title,
+    is_result,
     names,
     rate_drawn,
 )
@@ -29,7 +30,7 @@ _WORDS = (
 
 def adaptive_section(document: Document) -> Section:
     """One table for each goal; a goal's rates are never mixed with the other's."""
-    rows = [row for row in document.rows if row.tier == "adaptive"]
+    rows = [row for row in document.rows if row.tier == "adaptive" and is_result(row)]
     tables = [_table(document, goal, [row for row in rows if row.goal == goal]) for goal in GOALS]
     body = [each for each in tables if each] or [paragraph("No adaptive attack was run.", class_="none")]
     return Section("adaptive", "Attackers who know the defence", join([paragraph(_WORDS), *body]))

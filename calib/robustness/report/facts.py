@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from immunogate.calib.robustness.document import FILE_NAME, Document
-from immunogate.calib.robustness.report.words import duration, moment
+from immunogate.calib.robustness.report.words import duration, moment, plural
 from immunogate.pages.markup import Html, Part, element, join
 from immunogate.pages.page import Section, definitions, listed, paragraph
 
@@ -59,10 +59,12 @@ def sign_section(document: Document) -> Section:
     )
     words = (
         "A signature stands for this bundle and these figures alone. The document's hash is the SHA-256 of "
-        f"{FILE_NAME} with sorted keys and without spaces; immunogate report --json prints it."
+        f"{FILE_NAME} with sorted keys and without spaces; ",
+        element("code", "immunogate report --json"),
+        " prints it.",
     )
     lines = (element("div", name) for name in ("Name", "Date", "Signature"))
-    return Section("sign", "Sign-off", join([paragraph(words), about, element("div", *lines, class_="sign")]))
+    return Section("sign", "Sign-off", join([paragraph(*words), about, element("div", *lines, class_="sign")]))
 
 
 def _hash(digits: str) -> Html:
@@ -87,12 +89,14 @@ def _bundle(document: Document) -> dict[str, Part]:
 
 def _setting(document: Document) -> dict[str, Part]:
     setting = document.setting
+    effort = ", ".join(plural(*each) for each in (
+        (setting.steps, "step"), (setting.restarts, "restart"), (setting.eot, "draw")))  # fmt: skip
     return {
         "Protocol": setting.protocol, "Seed": str(setting.seed), "Photos": setting.photos,
         "Photos, SHA-256": _hash(setting.photos_sha256), "People": f"{setting.people:,}",
         "Genuine pairs": f"{setting.genuine_pairs:,}", "Impostor pairs": f"{setting.impostor_pairs:,}",
         "False match rate": f"{setting.fmr:g}",
-        "Adaptive attacks": f"{setting.steps} steps, {setting.restarts} restarts, {setting.eot} draws a step",
-        "Lock-out": f"{setting.lockout} tries", "Time taken": duration(document.seconds),
+        "Adaptive attacks": effort,
+        "Lock-out": f"after {setting.lockout} tries", "Time taken": duration(document.seconds),
         "Made": moment(document.created),
     }  # fmt: skip

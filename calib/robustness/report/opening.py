@@ -26,12 +26,14 @@ def opening(document: Document) -> Html:
 
 def _verdict(document: Document) -> Html:
     verdict, checks = document.verdict, document.sanity.checks
-    headline, *rest = verdict.words or ("No verdict was written.",)
+    first, *rest = verdict.words or ("No verdict was written.",)
+    headline = first.removeprefix(f"{verdict.status}: ")
+    rest += [flag for flag in verdict.flags if not any(flag in word for word in verdict.words)]
     failed = sum(not check.passed for check in checks)
     doubt = f"{failed} of {len(checks)} checks of the attacks failed: see Sanity." if failed else None
     return band(
         KINDS[verdict.status],
         f"Verdict: {verdict.status}",
-        paragraph(headline, class_="lead"),
-        listed([*rest, *verdict.flags, *([doubt] if doubt else [])]) if rest or verdict.flags or doubt else None,
+        paragraph(headline[:1].upper() + headline[1:], class_="lead"),
+        listed([*rest, *([doubt] if doubt else [])]) if rest or doubt else None,
     )

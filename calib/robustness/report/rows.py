@@ -10,10 +10,11 @@ from immunogate.calib.robustness.report.words import (
     TIERS,
     case_of,
     case_title,
-    counted,
     names,
-    rate_line,
+    plural,
     rate_text,
+    share,
+    span,
 )
 from immunogate.pages.markup import Html, Part, element, join
 from immunogate.pages.page import Section, paragraph
@@ -31,11 +32,11 @@ def rows_section(document: Document) -> Section:
     for tier in TIERS:
         rows = [row for row in document.rows if row.tier == tier]
         if rows:
-            parts.append(element("h3", f"{tier.capitalize()}: {counted(rows)}"))
+            parts.append(element("h3", f"{tier.capitalize()}: {plural(len(rows), 'row')}"))
         parts += [_table(document, tier, goal, rows) for goal in GOALS if any(row.goal == goal for row in rows)]
     words = (
-        f"{counted(list(document.rows))} in all. Sizes are bounds in grey levels of 255, intervals are Wilson, 95 %. "
-        "Undecided pairs are those that the gate could not judge."
+        f"{plural(len(document.rows), 'row')} in all. Sizes are bounds in grey levels of 255, intervals are "
+        "Wilson, 95 %. Undecided pairs are those that the gate could not judge."
     )
     return Section("rows", "All rows", join([paragraph(words), *parts]))
 
@@ -60,10 +61,10 @@ def _row(row: Row, called: dict[Key, str]) -> list[Part]:
 def _more(row: Row) -> Html:
     lines: list[str] = []
     if row.tries is not None:
-        lines.append(f"{row.tries} tries")
+        lines.append(f"tries: {row.tries}")
     if row.queries is not None:
         lines.append(f"queries: median {row.queries.median:g}, most {row.queries.most}")
-    lines += [f"{name} {rate_line(rate)}" for name, rate in (row.variants or {}).items()]
+    lines += [f"{name}: {share(rate.rate)} ({span(rate)})" for name, rate in (row.variants or {}).items()]
     if row.note is not None:
         lines.append(row.note)
     return join(element("span", line, class_="detail wrapped") for line in lines)

@@ -17,6 +17,9 @@ LOOKS: dict[Key, int] = {
 TIERS: tuple[Tier, ...] = ("adaptive", "oblivious", "black box", "patch", "retries", "controls")
 """The strongest attacker first."""
 
+LARGEST_RESULT = 32.0
+"""Grey levels; larger attacks are there to show that they work, and stand in the full table alone."""
+
 GOALS: tuple[Aim, ...] = ("dodging", "impersonation", "none")
 GOAL_TITLES: dict[Aim, str] = {"dodging": "Dodging", "impersonation": "Impersonation", "none": "No attack"}
 GOAL_WORDS: dict[Aim, str] = {
@@ -78,6 +81,11 @@ def levels(eps: float | None) -> str:
     return "no bound" if eps is None else f"{eps:g} of 255"
 
 
+def is_result(row: Row) -> bool:
+    """Whether a row says something about the gate, and not only about the attack."""
+    return row.eps is None or row.eps <= LARGEST_RESULT
+
+
 def case_of(row: Row) -> tuple[float, str, Attacker]:
     """What rows have in common that differ in their configuration alone; sorts by size, no bound last."""
     return (float("inf") if row.eps is None else row.eps, row.attack, row.attacker)
@@ -89,9 +97,9 @@ def case_title(row: Row) -> str:
     return f"{row.attack}, {size}, {row.attacker}"
 
 
-def counted(rows: list[Row]) -> str:
-    """How many rows."""
-    return f"{len(rows)} row{'' if len(rows) == 1 else 's'}"
+def plural(count: int, word: str) -> str:
+    """A count and what is counted."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def moment(written: str) -> str:

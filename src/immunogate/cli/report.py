@@ -29,10 +29,13 @@ def run(arguments: argparse.Namespace) -> int:
     from immunogate.calib.robustness.document import read_document
     from immunogate.calib.robustness.report.facts import document_sha256
     from immunogate.calib.robustness.report.whole import write_report
-    from immunogate.errors import UsageError
+    from immunogate.errors import InputError, UsageError
     from immunogate.files import sha256_of_file
 
-    document = read_document(arguments.document)
+    try:
+        document = read_document(arguments.document)
+    except OverflowError as error:  # a whole number of hundreds of digits where a float belongs
+        raise InputError(f"{arguments.document} holds a number that is too large") from error
     out = arguments.document.with_suffix(".html") if arguments.out is None else arguments.out
     if out.exists() and out.samefile(arguments.document):
         raise UsageError(f"{out} is the document itself", "Give --out FILE.html")

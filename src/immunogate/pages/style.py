@@ -44,6 +44,7 @@ p,ul,ol{{max-width:44rem;margin:.6rem 0}}
 ul,ol{{padding-left:1.3rem}}
 a{{color:var(--link);text-underline-offset:.15em}}
 a:focus-visible{{outline:2px solid var(--link);outline-offset:2px}}
+p code{{white-space:nowrap}}
 code,pre{{font-family:{_MONO};font-size:.85em}}
 pre{{background:var(--panel);padding:.8rem 1rem;border-radius:4px;white-space:pre-wrap;
  overflow-wrap:anywhere;margin:.8rem 0}}
@@ -102,7 +103,7 @@ svg .line{fill:none;stroke-width:1.5} svg .line.l0{stroke-width:2.4} svg .whiske
 svg .mark{stroke-width:1.5} svg .hollow{fill:var(--ground)}
 .drawn{display:flex;flex-wrap:wrap;align-items:center;gap:.15rem .9rem} .drawn>div{flex:0 0 11rem;min-width:0}
 .drawn .detail{white-space:normal}
-.drawn .interval{flex:1 1 8rem;min-width:0;max-width:12.5rem;height:14px}
+.drawn .interval{flex:1 1 5rem;min-width:0;max-width:12.5rem;height:14px}
 thead .drawn{align-items:flex-end}
 .legend{list-style:none;padding:0;margin:.3rem 0 0;display:flex;flex-wrap:wrap;gap:.15rem 1rem;font-size:.8125rem}
 .legend li{display:flex;align-items:center;gap:.4rem} .legend svg{width:auto;height:12px;flex:none}
@@ -127,11 +128,12 @@ td[data-label]::before{content:attr(data-label);color:var(--muted)}
 """
 
 _PAPER = """
-@page{size:A4;margin:16mm 15mm}
+@page{size:A4;margin:16mm 15mm 18mm;@bottom-right{content:counter(page) " of " counter(pages);font:8pt sans-serif}}
 @media print{
+:root{--ground:#fff}
 html{font-size:10pt} body{padding:0;max-width:none}
 nav{display:none} a{color:inherit;text-decoration:none}
-section{margin-top:1.6rem} h2,h3,caption{break-after:avoid} tr,.band,dl>div,.sign{break-inside:avoid}
+section{margin-top:1.6rem} h2,h3,caption{break-after:avoid} tr,tbody,.band,dl>div,.sign{break-inside:avoid}
 thead{display:table-header-group} .figures{grid-template-columns:1fr 1fr}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }

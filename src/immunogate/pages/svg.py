@@ -93,7 +93,8 @@ class Series:
 def linear_axis(label: str, low: float, high: float, count: int = 5) -> Axis:
     """An axis from at most ``low`` to at least ``high`` with about ``count`` round steps of 1, 2 or 5 times 10^n."""
     # Values that are all but one still get an axis on which their digits differ.
-    span = max(high - low, 1e-6 * max(abs(low), abs(high))) or 1.0
+    span = max(high - low, 1e-6 * max(abs(low), abs(high)))
+    span = span if span > 1e-300 else 1.0
     raw = span / count
     unit = 10.0 ** math.floor(math.log10(raw))
     step = unit * next(factor for factor in (1, 2, 5, 10) if factor * unit >= raw * 0.999)
