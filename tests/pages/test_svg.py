@@ -90,7 +90,7 @@ def test_a_higher_value_lies_higher_and_a_larger_one_further_right() -> None:
 
 
 def test_an_interval_stands_where_its_rate_is() -> None:
-    assert 'd="M5.0 3v8M5.0 7H100.0M100.0 3v8"' in interval(0.25, 0, 0.5)
+    assert 'd="M5.0 3v8M5.0 7H75.0M75.0 3v8"' in interval(0.25, 0, 0.5)
 
 
 def test_a_curve_of_thousands_of_points_is_thinned_and_keeps_its_ends() -> None:

@@ -22,7 +22,7 @@ def panels_section(document: Document) -> Section:
 
 def _panel(panel: Panel) -> Html:
     pictures = (
-        _picture("Input, as attacked", panel.title, panel.input_png),
+        _picture("As attacked", panel.title, panel.input_png),
         _picture("Noise \u00d7 10", panel.title, panel.noise_png),
         _picture("Purified", panel.title, panel.purified_png),
     )

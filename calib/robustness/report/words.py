@@ -78,7 +78,7 @@ def rate_drawn(rate: Rate | None, look: int, *, hollow: bool = False) -> Html:
 
 def levels(eps: float | None) -> str:
     """A bound in grey levels."""
-    return "no bound" if eps is None else f"{eps:g} of 255"
+    return "no bound" if eps is None else f"{eps:g}\u00a0of\u00a0255"
 
 
 def is_result(row: Row) -> bool:

@@ -103,7 +103,7 @@ svg .line{fill:none;stroke-width:1.5} svg .line.l0{stroke-width:2.4} svg .whiske
 svg .mark{stroke-width:1.5} svg .hollow{fill:var(--ground)}
 .drawn{display:flex;flex-wrap:wrap;align-items:center;gap:.15rem .9rem} .drawn>div{flex:0 0 11rem;min-width:0}
 .drawn .detail{white-space:normal}
-.drawn .interval{flex:1 1 5rem;min-width:0;max-width:12.5rem;height:14px}
+.drawn .interval{flex:1 1 5rem;min-width:0;max-width:9.4rem;height:14px}
 thead .drawn{align-items:flex-end}
 .legend{list-style:none;padding:0;margin:.3rem 0 0;display:flex;flex-wrap:wrap;gap:.15rem 1rem;font-size:.8125rem}
 .legend li{display:flex;align-items:center;gap:.4rem} .legend svg{width:auto;height:12px;flex:none}
@@ -133,7 +133,9 @@ _PAPER = """
 :root{--ground:#fff}
 html{font-size:10pt} body{padding:0;max-width:none}
 nav{display:none} a{color:inherit;text-decoration:none}
-section{margin-top:1.6rem} h2,h3,caption{break-after:avoid} tr,tbody,.band,dl>div,.sign{break-inside:avoid}
+section{margin-top:1.6rem} h2,h3,caption{break-after:avoid} tr,.band,dl>div,.sign{break-inside:avoid}
+tbody:not(:has(tr:nth-child(6))){break-inside:avoid} tr:has(>th[scope=rowgroup]),thead,thead tr{break-after:avoid}
+.drawn{gap:.15rem .5rem} .drawn>div{flex-basis:10.4rem}
 thead{display:table-header-group} .figures{grid-template-columns:1fr 1fr}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }

@@ -168,19 +168,19 @@ def interval(rate: float, low: float, high: float, look: int = 0, *, hollow: boo
         look: colour and mark.
         hollow: whether the mark is not filled.
     """
-    at = [5 + 190 * value for value in (low, rate, high)]
-    ticks = [element("line", class_="grid", x1=5 + 47.5 * i, x2=5 + 47.5 * i, y1=0, y2=14) for i in range(5)]
+    at = [5 + 140 * value for value in (low, rate, high)]
+    ticks = [element("line", class_="grid", x1=5 + 35 * i, x2=5 + 35 * i, y1=0, y2=14) for i in range(5)]
     whisker = element(
         "path", class_=f"whisker l{look}", d=f"M{at[0]:.1f} 3v8M{at[0]:.1f} 7H{at[2]:.1f}M{at[2]:.1f} 3v8"
     )
     return element("svg", *ticks, whisker, _mark(at[1], 7, look, hollow), class_="interval",
-                   viewBox="0 0 200 14", preserveAspectRatio="xMinYMid", aria_hidden="true")  # fmt: skip
+                   viewBox="0 0 150 14", preserveAspectRatio="xMinYMid", aria_hidden="true")  # fmt: skip
 
 
 def scale() -> Html:
     """The scale above a column of `interval`."""
-    texts = (element("text", tick_text(value), x=5 + 190 * value, y=11, text_anchor="middle") for value in (0, 0.5, 1))
-    return element("svg", *texts, class_="interval", viewBox="0 0 200 14", preserveAspectRatio="xMinYMid",
+    texts = (element("text", tick_text(value), x=5 + 140 * value, y=11, text_anchor="middle") for value in (0, 0.5, 1))
+    return element("svg", *texts, class_="interval", viewBox="0 0 150 14", preserveAspectRatio="xMinYMid",
                    aria_hidden="true")  # fmt: skip
 
 

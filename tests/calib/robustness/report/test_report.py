@@ -178,7 +178,7 @@ def test_pictures_have_a_text_and_what_is_none_is_said(document: Document) -> No
     images = Page(report_page(document)).all("img")
     assert len(images) == 6
     assert [image["alt"] for image in images[:3]] == [
-        "Input, as attacked: Person 12", "Noise \u00d7 10: Person 12", "Purified: Person 12",
+        "As attacked: Person 12", "Noise \u00d7 10: Person 12", "Purified: Person 12",
     ]  # fmt: skip
     broken = dataclasses.replace(document.panels[0], input_png='" onerror="x', noise_png="aGk=", purified_png="")
     page = Page(report_page(dataclasses.replace(document, panels=(broken,))))
