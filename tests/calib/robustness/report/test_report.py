@@ -8,6 +8,7 @@ import itertools
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from made_up_document import NAMES, made_up_document
 
 from immunogate.calib.robustness.document import Alarm, Document, Sanity, Status, rate_of
 from immunogate.calib.robustness.report import report_page, write_report
-from immunogate.calib.robustness.report.words import rate_line, share
+from immunogate.calib.robustness.report.words import rate_line, share, span
 from immunogate.errors import InputError, UsageError
 from immunogate.pages.markup import VOID
 
@@ -142,6 +143,82 @@ def test_the_adaptive_row_shows_bundle_fixed_and_none_for_twin_and_deployed(docu
                 assert f"{share(rate.low)} to {share(rate.high)}; {rate.accepted} of {rate.of}" in part
     assert "4 bits a pixel" not in part
     assert part.count('class="interval"') == 2 * (2 + 3 * 6 * 2) - 4 + 4
+
+
+def test_twin_and_deployed_stand_in_their_own_columns(document: Document, text: str) -> None:
+    part = Page(text[text.index("<table") : text.index('id="curves"')].partition("</section>")[0])
+    cells = dict.fromkeys(("Twin", "Deployed"), "")
+    for words, cell in zip(part.texts["td"], part.all("td"), strict=True):
+        cells[cell["data-label"] or ""] += words
+    chosen = [row for row in document.rows if row.tier == "adaptive" and row.configuration == "bundle"]
+    assert len(chosen) == 12
+    for goal in ("dodging", "impersonation"):
+        for column, rates in (("Twin", [row.twin for row in chosen if row.goal == goal]),
+                              ("Deployed", [row.deployed for row in chosen if row.goal == goal])):  # fmt: skip
+            assert all(rate and f"{span(rate)}; {rate.accepted} of {rate.of}" in cells[column] for rate in rates)
+    assert text.count("mark l0 hollow") >= 12
+
+
+def _spoken(text: str, section: str, begins: str) -> str:
+    (found,) = re.findall(
+        rf'aria-label="({begins}[^"]*)"', text[text.index(f'id="{section}"') :].partition("</section>")[0]
+    )
+    return str(found)
+
+
+def test_curves_are_of_what_was_deployed_and_begin_without_an_attack(document: Document, text: str) -> None:
+    spoken = _spoken(text, "curves", "PGD-100, dodging")
+    rows = {row.eps: row for row in document.rows if row.configuration == "bundle" and row.goal in ("none", "dodging")
+            and row.attack in ("clean", "PGD-100")}  # fmt: skip
+    rates = {eps or 0: row.deployed for eps, row in rows.items()}
+    assert sorted(rates) == [0, 2, 4, 8]
+    said = ", ".join(f"{share(rate.rate)} at {eps:g}" for eps, rate in sorted(rates.items()) if rate)
+    assert f"{NAMES['bundle']} {said}" in spoken
+    assert not re.search(r"\d at 0[,;.]", _spoken(text, "curves", "PGD-100, impersonation"))
+
+
+@pytest.mark.parametrize(("goal", "choose"), [("dodging", min), ("impersonation", max)])
+def test_beside_latency_stands_the_worst_rate_for_the_gate(
+    document: Document, text: str, goal: str, choose: Callable[[list[float]], float]
+) -> None:
+    spoken = _spoken(text, "latency", f"{goal.capitalize()} at 4")
+    for key in ("none", "fixed", "bundle"):
+        rows = [
+            row
+            for row in document.rows
+            if (row.tier, row.goal, row.configuration, row.eps) == ("adaptive", goal, key, 4.0)
+        ]
+        rates = [rate.rate for row in rows for rate in (row.twin, row.deployed) if rate]
+        assert len(rates) == 4
+        assert f"{NAMES[key]} {share(choose(rates))} in " in spoken
+    assert NAMES["jpeg"] not in spoken, "its time was not taken"
+
+
+def test_the_trade_off_is_on_probit_axes_and_leaves_out_what_has_no_place(text: str) -> None:
+    part = text[text.index('id="det"') :].partition("</section>")[0]
+    across = [float(at) for at in re.findall(r'<text x="([\d.]+)" y="244" text-anchor="middle">', part)]
+    gaps = [after - before for before, after in itertools.pairwise(across)]
+    assert len(gaps) > 4
+    assert max(gaps) / min(gaps) < 2, (
+        "equal decades and halves of the normal deviate are neither linear nor logarithmic"
+    )
+    assert "3 points with a rate of 0 or 1 have no place here" in part
+
+
+def test_attacks_that_only_show_that_they_work_are_in_the_full_table_alone(document: Document) -> None:
+    row = next(row for row in document.rows if row.tier == "adaptive")
+    rows = (*document.rows, dataclasses.replace(row, eps=64.0, attack="PGD hopeless"))
+    text = report_page(dataclasses.replace(document, rows=rows))
+    assert text.count("PGD hopeless") == 1
+    assert text.index("PGD hopeless") > text.index('id="rows"')
+
+
+def test_the_word_of_the_verdict_is_not_said_twice(document: Document) -> None:
+    words = ("WEAK: an attacker gets past it.", "Flagged: it hides gradients.")
+    verdict = dataclasses.replace(document.verdict, words=words, flags=("it hides gradients.",))
+    header = Page(report_page(dataclasses.replace(document, verdict=verdict))).texts["header"][0]
+    assert "Verdict: WEAKAn attacker gets past it." in header
+    assert header.count("it hides gradients") == 1
 
 
 def test_what_was_not_run_says_so_and_is_never_zero() -> None:
