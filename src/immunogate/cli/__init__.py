@@ -16,6 +16,7 @@ from immunogate.cli import (
     demo,
     doctor,
     enroll,
+    evaluate,
     export,
     gallery,
     inspect,
@@ -28,7 +29,9 @@ from immunogate.cli import (
 from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
 
-COMMANDS = (demo, models, train, export, build, verify, inspect, calibrate, report, enroll, gallery, run, doctor)
+COMMANDS = (
+    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, run, doctor,
+)  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
 """Which extra of this project brings an import that a command may miss."""

@@ -17,6 +17,7 @@ from immunogate.cli.common import (
     say_runners,
     step,
 )
+from immunogate.cli.twin import ROLES, checkpoint_of, twin_of
 from immunogate.errors import ImmunogateError, UsageError
 from immunogate.files import find_data
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     bundle = opened_bundle(arguments.bundle)
     bundle.check()
-    twin = None if arguments.engines_only else _twin(bundle, arguments)
+    twin = None if arguments.engines_only else twin_of(bundle, {role: getattr(arguments, role) for role in ROLES})
     crops = _crops(arguments)
     with opened_engines(bundle, arguments.engines, arguments.device) as engines:
         if engines.chain is None and (arguments.engines_only or arguments.engines):
@@ -133,7 +134,7 @@ def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
     from immunogate.export.detectors import portable_detector
 
     try:
-        path = _checkpoint(bundle, "detector", named)
+        path = checkpoint_of(bundle, "detector", named)
     except UsageError as error:
         if named is not None:
             raise
@@ -141,45 +142,6 @@ def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
         return []
     made = portable_detector(path)[0].SerializeToString()
     return [same_bytes("detector", "bundle - its source", bundle.read(bundle.manifest.detector.file), made)]
-
-
-def _twin(bundle: Bundle, arguments: argparse.Namespace) -> TorchTwin:
-    from immunogate.export.description import description_of
-    from immunogate.export.sources import load_sources
-    from immunogate.networks.twin import TorchTwin
-
-    manifest = bundle.manifest
-    roles = ["basis", "recogniser"] + (["purifier"] if manifest.analyzer else [])
-    paths = {role: _checkpoint(bundle, role, getattr(arguments, role)) for role in roles}
-    described = manifest.provenance.get("recogniser_description")
-    sources = load_sources(
-        paths["basis"],
-        paths["recogniser"],
-        manifest.recogniser.architecture,
-        paths.get("purifier"),
-        float(manifest.provenance.get("memory_temperature", 1.0)),
-        None if described is None else description_of(described, "manifest.json: provenance.recogniser_description"),
-    )
-    mode, top_k, views = manifest.purifier.mode, manifest.purifier.top_k, manifest.recogniser.views
-    return TorchTwin(sources.recogniser, sources.spec, sources.basis, mode, top_k, sources.purifier, views)
-
-
-def _checkpoint(bundle: Bundle, role: str, named: Path | None) -> Path:
-    """The checkpoint of a role: the one named, or the one remembered; it must have the hash in the manifest."""
-    from immunogate.export.known_checkpoints import find
-    from immunogate.files import sha256_of_file
-
-    entry = bundle.manifest.provenance.get("checkpoints", {}).get(role, {})
-    expected = str(entry.get("sha256", ""))
-    path = named or find(expected)
-    if path is None:
-        made_from = f"{entry.get('file', 'unknown')}, sha256 {expected[:16]}"
-        raise UsageError(
-            f"the {role} checkpoint of this bundle ({made_from}) is not known here", f"Name it: --{role} PATH"
-        )
-    if sha256_of_file(path) != expected:
-        raise ImmunogateError(f"{path} is not the {role} this bundle was exported from (sha256 {expected[:16]}...)")
-    return path
 
 
 def _crops(arguments: argparse.Namespace) -> Pixels:
