@@ -48,23 +48,33 @@ def _table(document: Document, tier: Tier, goal: Aim, rows: list[Row]) -> Html:
     for case in dict.fromkeys(map(case_of, chosen)):
         found = [row for row in chosen if case_of(row) == case]
         strong = frozenset(index for index, row in enumerate(found) if row.configuration == "bundle")
-        groups.append(Group([_row(row, called) for row in found], case_title(found[0]), strong))
+        note = _shared_note(found)
+        title = join([case_title(found[0]), element("span", note, class_="detail") if note else None])
+        groups.append(Group([_row(row, called, note) for row in found], title, strong))
     return table(f"{tier.capitalize()}, {GOAL_TITLES[goal].lower()}: {GOAL_WORDS[goal]}", _COLUMNS, groups)
 
 
-def _row(row: Row, called: dict[Key, str]) -> list[Part]:
+def _shared_note(rows: list[Row]) -> str | None:
+    """A note that all rows have, which is then said once."""
+    notes = {row.note for row in rows}
+    return notes.pop() if len(notes) == 1 else None
+
+
+def _row(row: Row, called: dict[Key, str], said: str | None) -> list[Part]:
     judged = row.twin is not None or row.deployed is not None
     undecided = str(row.undecided) if judged else "\u2013"
-    return [called[row.configuration], rate_text(row.twin), rate_text(row.deployed), undecided, _more(row)]
+    return [called[row.configuration], rate_text(row.twin), rate_text(row.deployed), undecided, _more(row, said)]
 
 
-def _more(row: Row) -> Html:
+def _more(row: Row, said: str | None) -> Html:
+    variants = row.variants or {}
     lines: list[str] = []
     if row.tries is not None:
         lines.append(f"tries: {row.tries}")
     if row.queries is not None:
         lines.append(f"queries: median {row.queries.median:g}, most {row.queries.most}")
-    lines += [f"{name}: {share(rate.rate)} ({span(rate)})" for name, rate in (row.variants or {}).items()]
-    if row.note is not None:
+    lines += [f"{name}: {share(rate.rate)} ({span(rate)})" for name, rate in variants.items()
+              if len(variants) > 1 or rate != row.twin]  # fmt: skip
+    if row.note not in (None, said):
         lines.append(row.note)
     return join(element("span", line, class_="detail wrapped") for line in lines)

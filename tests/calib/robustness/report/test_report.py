@@ -17,7 +17,7 @@ import pytest
 from fake_document import small_document
 from made_up_document import NAMES, made_up_document
 
-from immunogate.calib.robustness.document import Alarm, Document, Sanity, Status, rate_of
+from immunogate.calib.robustness.document import Alarm, Document, Rate, Sanity, Status, rate_of
 from immunogate.calib.robustness.report import report_page, write_report
 from immunogate.calib.robustness.report.words import rate_line, share, span
 from immunogate.errors import InputError, UsageError
@@ -121,8 +121,7 @@ def test_every_row_is_in_the_full_table(document: Document, text: str) -> None:
     assert len(bodies) == len(document.rows) + cases
     for row in document.rows:
         name = NAMES[row.configuration]
-        rates = [f"{share(rate.rate)}{share(rate.low)} to {share(rate.high)}; {rate.accepted} of {rate.of}"
-                 if rate else "not run" for rate in (row.twin, row.deployed)]  # fmt: skip
+        rates = [_plain(rate) if rate else "not run" for rate in (row.twin, row.deployed)]
         assert any(words.startswith("".join((name, *rates))) for words in bodies), row
 
 
@@ -203,6 +202,42 @@ def test_the_trade_off_is_on_probit_axes_and_leaves_out_what_has_no_place(text: 
         "equal decades and halves of the normal deviate are neither linear nor logarithmic"
     )
     assert "3 points with a rate of 0 or 1 have no place here" in part
+
+
+def test_a_note_of_all_configurations_is_said_once(document: Document) -> None:
+    noted = tuple(dataclasses.replace(row, note="rounded") for row in document.rows if row.tier == "adaptive")
+    cases = len({(row.goal, row.eps, row.attack) for row in noted})
+    assert report_page(dataclasses.replace(document, rows=noted)).count("rounded") == cases
+    odd = (dataclasses.replace(noted[0], note="odd"), *noted[1:])
+    text = report_page(dataclasses.replace(document, rows=odd))
+    assert text.count("odd<") == 1
+    assert text.count("rounded") == cases - 1 + len(NAMES) - 1
+
+
+def test_checks_and_signals_say_what_the_document_says() -> None:
+    document = made_up_document(status="FAULTY")
+    text = report_page(document)
+    checks = _cells(text, "sanity")
+    assert checks[:3] == ["\u2715 failed", "0.004", "0.01"]
+    assert checks[-3:] == ["\u2713 passed", "not run", "not run"]
+    assert "The attacks are judged faulty." in text
+    alarm = _cells(text, "alarm")
+    rows = [row for signal in document.alarm.signals for row in signal.rows]
+    assert len(alarm) == 3 * len(rows)
+    for index, row in enumerate(rows):
+        assert alarm[3 * index + 1] == _plain(row.flagged)
+        assert alarm[3 * index + 2] == _plain(row.flagged_or_neutralised)
+    retried = [row for row in document.rows if row.tier == "retries"]
+    assert _cells(text, "retries")[2::5] == [str(row.tries) for row in retried]
+
+
+def _cells(text: str, section: str) -> list[str]:
+    part = text[text.index(f'id="{section}"') :].partition("</section>")[0]
+    return Page("".join(re.findall("<td.*?</td>", part))).texts["td"]
+
+
+def _plain(rate: Rate) -> str:
+    return f"{share(rate.rate)}{span(rate)}; {rate.accepted} of {rate.of}"
 
 
 def test_attacks_that_only_show_that_they_work_are_in_the_full_table_alone(document: Document) -> None:
