@@ -44,8 +44,9 @@ def test_as_json_it_says_what_to_sign(document: Path, tmp_path: Path, immunogate
 def test_the_hash_of_the_document_is_of_its_values_and_not_of_its_layout(document: Path, immunogate: Command) -> None:
     first = json.loads(immunogate("report", document, "--json").out)
     plain = json.loads(document.read_text(encoding="utf-8"))
+    plain["environment"] = dict(reversed(plain["environment"].items()))
     document.write_text(json.dumps(dict(reversed(plain.items()))), encoding="utf-8")
-    assert json.loads(immunogate("report", document, "--json").out) == first
+    assert json.loads(immunogate("report", document, "--json").out)["document_sha256"] == first["document_sha256"]
     plain["setting"]["seed"] += 1
     document.write_text(json.dumps(plain), encoding="utf-8")
     again = json.loads(immunogate("report", document, "--json").out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from immunogate.calib.robustness.document import Configuration, Det, Document
-from immunogate.calib.robustness.report.words import LOOKS, NOT_RUN, names, rate_text, share
+from immunogate.calib.robustness.report.words import LOOKS, NOT_RUN, names, plural, rate_text, share
 from immunogate.pages.markup import Html, Part, element, join
 from immunogate.pages.page import Section, figure, figures, paragraph
 from immunogate.pages.svg import Point, Series, plot, probit_axis
@@ -37,8 +37,10 @@ def _curves(document: Document) -> Html:
     left_out = sum(len(curve.fmr) for curve in document.det) - len(points)
     words = (
         f"Detection error trade-off on clean pairs, both axes as normal deviates (ISO/IEC 19795-1); the dashed line is "
-        f"the FMR of {fmr:g} that this evaluation is at. {left_out} points with a rate of 0 or 1 have no place here."
+        f"the FMR of {fmr:g} that this evaluation is at."
     )
+    if left_out:
+        words += f" Left out, since these axes have no place for rates of 0 and 1: {plural(left_out, 'point')}."
     return figures([figure(drawing, words)])
 
 

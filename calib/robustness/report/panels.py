@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from immunogate.calib.robustness.document import Document, Panel
-from immunogate.pages.markup import Html, element, join
+from immunogate.pages.markup import Html, element
 from immunogate.pages.page import Section, figure, figures, paragraph
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +28,8 @@ def _panel(panel: Panel) -> Html:
     )
     clean, attacked = panel.similarity_clean, panel.similarity_attacked
     similarity = f"Similarity to the enrolled face: {clean:.3f} clean, {attacked:.3f} attacked."
-    caption = join([panel.words, " ", similarity])
+    said = f"{clean:.3f}" in panel.words and f"{attacked:.3f}" in panel.words
+    caption = panel.words if said else f"{panel.words} {similarity}"
     return figure(element("div", *pictures, class_="pictures"), caption, panel.title)
 
 

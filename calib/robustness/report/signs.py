@@ -10,7 +10,6 @@ from immunogate.calib.robustness.report.words import (
     NOT_RUN,
     levels,
     names,
-    number,
     rate_drawn,
     rate_line,
     rate_text,
@@ -89,8 +88,13 @@ def _retry(row: Row, name: str) -> list[Part]:
     return [row.attack, name, levels(row.eps), tries, rate_text(row.twin), rate_text(row.deployed)]
 
 
+def _found(value: float | None) -> str:
+    """A check without one number says what it found in its words."""
+    return "\u2013" if value is None else f"{value:.4g}"
+
+
 def _check(check: Check) -> list[Part]:
     kind, sign, word = ("good", "\u2713", "passed") if check.passed else ("bad", "\u2715", "failed")
     result = element("span", element("span", sign, aria_hidden="true"), f" {word}", class_=kind)
     about = element("span", check.words, class_="detail wrapped")
-    return [join([check.name, about]), result, number(check.found), number(check.limit)]
+    return [join([check.name, about]), result, _found(check.found), _found(check.limit)]

@@ -46,11 +46,6 @@ def share(value: float) -> str:
     return f"{value:.2g}".replace("e-0", "e-") if 1e-9 < value < 1e-2 else f"{value:.3f}"
 
 
-def number(value: float | None, unit: str = "") -> Html:
-    """A number of four significant digits and its unit."""
-    return NOT_RUN if value is None else join([f"{value:.4g}{f' {unit}' if unit else ''}"])
-
-
 def span(rate: Rate) -> str:
     """The interval of a rate."""
     return f"{share(rate.low)} to {share(rate.high)}"
@@ -93,8 +88,10 @@ def case_of(row: Row) -> tuple[float, str, Attacker]:
 
 def case_title(row: Row) -> str:
     """What `case_of` is, in words."""
-    size = f"{row.eps:g} of 255 grey levels" if row.eps is not None else "no bound"
-    return f"{row.attack}, {size}, {row.attacker}"
+    size = "no bound, " if row.goal != "none" else ""
+    if row.eps is not None:
+        size = f"{row.eps:g} of 255 grey levels, "
+    return f"{row.attack}, {size}{row.attacker}"
 
 
 def plural(count: int, word: str) -> str:

@@ -25,6 +25,10 @@ INSET = 12
 """Pixels between the ends of the horizontal axis and its first and last value: marks stand inside the frame."""
 
 PROBITS = (1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
+"""Ticks of a probit axis."""
+
+BETWEEN = (2e-5, 5e-5, 2e-4, 5e-4, 2e-3, 5e-3, 0.02, 0.03, 0.3, 0.5, 0.7, 0.97, 0.995)
+"""Where such an axis may end besides."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,9 @@ def log_axis(label: str, low: float, high: float) -> Axis:
 
 def probit_axis(label: str, low: float, high: float) -> Axis:
     """A probit axis around ``low`` to ``high``, rates inside (0, 1)."""
-    below = max((rate for rate in PROBITS if rate <= low), default=low)
-    above = min((rate for rate in PROBITS if rate >= high and rate > below), default=(1 + high) / 2)
+    ends = sorted({*PROBITS, *BETWEEN})
+    below = max((rate for rate in ends if rate <= low), default=low)
+    above = min((rate for rate in ends if rate >= high and rate > below), default=(1 + high) / 2)
     return Axis(label, below, above, tuple(rate for rate in PROBITS if below <= rate <= above), "probit")
 
 
