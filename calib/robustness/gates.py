@@ -107,7 +107,8 @@ def mode_gate(twin: TorchTwin, settings: AntibodySettings, deployed: Deployed, s
         own: whether the bundle is deployed so.
     """
     if settings.mode == "fixed":
-        return replace(fixed_gate(twin, settings.top_k, deployed), key="bundle", own=own)
+        fixed = fixed_gate(twin, settings.top_k, deployed)
+        return replace(fixed, key="bundle", name=f"{fixed.name} (the bundle's own)", own=own)
     drawn = clones_of(settings) if settings.is_random else None
     gradients = {name: TwinGate(twin, settings.mode, name, drawn, seed) for name in variants_of(settings.mode)}
     forward = next(gate for name, gate in gradients.items() if name != "expected")

@@ -45,7 +45,9 @@ def adaptive(
     rows = (row("adaptive", attack, aim, levels, gate, accepted, look, variants=variants, note=note),)  # type: ignore[arg-type]
     if not gate.own:
         return Outcome(rows)
-    tried = attempt(name, side, "white box", levels, accepted, look, steps=steps, draws=draws, founds=founds)
+    # A gate that draws is judged on the twin by several draws and shown a picture once: these need not agree.
+    seen = None if gate.random else look
+    tried = attempt(name, side, "white box", levels, accepted, seen, steps=steps, draws=draws, founds=founds)
     pictures = (
         panels(side, look, crops, desk.look(gate, side, side.crops), f"{attack}, {levels:g}/255") if shown else ()
     )
