@@ -128,7 +128,7 @@ def _det(key: Key) -> Det:
     fmr = np.geomspace(1e-4, 0.5, 60)
     slope = {"none": 0.12, "fixed": 0.15, "bundle": 0.145}[key]
     fnmr = np.clip(slope * fmr**-0.17 - 0.1, 0, 1)
-    return Det(key, (0.0, *map(float, fmr)), (1.0, *map(float, fnmr)))
+    return Det(key, (0.0, *map(float, fmr)), (0.95, *map(float, fnmr)))
 
 
 def _alarm(draw: np.random.Generator) -> Alarm:
