@@ -122,7 +122,7 @@ thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%
 tbody tr{padding:.55rem 0}
 tbody th,tbody td{padding:.12rem 0} tbody tr>th[scope=row]{font-weight:600;padding-bottom:.25rem}
 td[data-label]{display:grid;grid-template-columns:7.2rem minmax(0,1fr);gap:.8rem;text-align:left}
-td[data-label]::before{content:attr(data-label);color:var(--muted)}
+td[data-label]::before{content:attr(data-label);color:var(--muted);font-weight:400}
 .sign{grid-template-columns:1fr}
 }
 """
