@@ -97,8 +97,26 @@ def _source() -> str:
     return str(data / "video/head-pose-face-detection-male.gif") if data else "synthetic://?frames=10"
 
 
-TORCH_ROOMS = ("src/immunogate/networks/", "training/", "export/")
+TORCH_ROOMS = ("src/immunogate/networks/", "training/", "export/", "calib/robustness/")
+ROBUSTNESS_WITHOUT_TORCH = (
+    "document",
+    "records",
+    "protocols",
+    "outcome",
+    "memory",
+    "pairs",
+    "clean",
+    "flags",
+    "verdict",
+)
+"""What reads and writes evaluations, or asks the deployed gate: without torch."""
 TENSORRT_ROOMS = ("export/engine/builder.py", "runtime/runners/tensorrt.py")
+
+
+def test_a_robustness_document_is_read_and_judged_without_torch() -> None:
+    modules = ", ".join(f"immunogate.calib.robustness.{name}" for name in ROBUSTNESS_WITHOUT_TORCH)
+    shown = _python(f"import sys, immunogate.cli, {modules}; print(*(set({HEAVY!r}) & set(sys.modules)))")
+    assert shown.strip() == ""
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=Path.as_posix)
@@ -111,6 +129,8 @@ def test_the_fences_around_third_parties(path: Path) -> None:
     if not name.startswith(("export/", "calib/precision/", "src/immunogate/graphs/")):
         assert not {"onnx", "onnxscript"} & always
     assert name.startswith("export/") or "onnxscript" not in always
+    if name.startswith("src/immunogate/pages/"):
+        assert always <= {*sys.stdlib_module_names, "immunogate"}, "reports are drawn with the standard library"
     if not name.startswith("training/"):
         assert "matplotlib" not in loading
     if name.startswith("src/immunogate/cli/"):

@@ -153,11 +153,11 @@ def _settings(bundle: Bundle, arguments: argparse.Namespace) -> list[Setting]:
 
 def _sources(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Sources | None, str]:
     """The checkpoints for attacks with gradients; where they or torch are missing, nothing, and why."""
-    from immunogate.cli.twin_sources import twin_sources
+    from immunogate.cli.twin import sources_of
 
     named = any(getattr(arguments, role) for role in ("basis", "recogniser", "purifier"))
     try:
-        return twin_sources(bundle, vars(arguments)), ""
+        return sources_of(bundle, vars(arguments)), ""
     except (UsageError, ModuleNotFoundError) as error:
         if named:
             raise

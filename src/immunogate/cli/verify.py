@@ -17,6 +17,7 @@ from immunogate.cli.common import (
     say_runners,
     step,
 )
+from immunogate.cli.twin import ROLES, checkpoint_of, twin_of
 from immunogate.errors import ImmunogateError, UsageError
 from immunogate.files import find_data
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     bundle = opened_bundle(arguments.bundle)
     bundle.check()
-    twin = None if arguments.engines_only else _twin(bundle, arguments)
+    twin = None if arguments.engines_only else twin_of(bundle, {role: getattr(arguments, role) for role in ROLES})
     crops = _crops(arguments)
     with opened_engines(bundle, arguments.engines, arguments.device) as engines:
         if engines.chain is None and (arguments.engines_only or arguments.engines):
@@ -129,12 +130,11 @@ def _in_words(engines: Engines) -> str:
 
 def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
     """The detector must be, byte for byte, what export makes of its source."""
-    from immunogate.cli.twin_sources import checkpoint
     from immunogate.export.checks import same_bytes
     from immunogate.export.detectors import portable_detector
 
     try:
-        path = checkpoint(bundle, "detector", named)
+        path = checkpoint_of(bundle, "detector", named)
     except UsageError as error:
         if named is not None:
             raise
@@ -142,16 +142,6 @@ def _detector_checks(bundle: Bundle, named: Path | None) -> list[Check]:
         return []
     made = portable_detector(path)[0].SerializeToString()
     return [same_bytes("detector", "bundle - its source", bundle.read(bundle.manifest.detector.file), made)]
-
-
-def _twin(bundle: Bundle, arguments: argparse.Namespace) -> TorchTwin:
-    from immunogate.cli.twin_sources import twin_sources
-    from immunogate.networks.twin import TorchTwin
-
-    manifest = bundle.manifest
-    sources = twin_sources(bundle, vars(arguments))
-    mode, top_k, views = manifest.purifier.mode, manifest.purifier.top_k, manifest.recogniser.views
-    return TorchTwin(sources.recogniser, sources.spec, sources.basis, mode, top_k, sources.purifier, views)
 
 
 def _crops(arguments: argparse.Namespace) -> Pixels:
