@@ -106,6 +106,7 @@ class Desk:
         self.problem, self.gates, self.protocol, self.seed = problem, gates, protocol, seed
         self.memory, self.alarm, self.placement, self.tick = memory, alarm, placement, tick
         self._templates: dict[tuple[str, str, int], Floats] = {}
+        self._twin_templates: dict[tuple[str, str, int], Tensor] = {}
 
     def side(self, aim: str, count: int) -> Side:
         """The first ``count`` pairs of an aim."""
@@ -119,8 +120,11 @@ class Desk:
 
     def goal(self, gate: Gate, side: Side, *, patient: bool = False) -> Goal:
         """What an attacker wants of the twin; the patient one goes on after he has won."""
-        frame = TEMPLATE_FRAME
-        templates = embedded_in_batches(gate.forward, tensor_of(side.enrolled), frame)
+        key = (gate.key, side.aim, len(side))
+        if key not in self._twin_templates:
+            enrolled = tensor_of(side.enrolled)
+            self._twin_templates[key] = embedded_in_batches(gate.forward, enrolled, TEMPLATE_FRAME)
+        templates = self._twin_templates[key]
         if side.aim == "impersonation":
             return impersonation(templates, None if patient else gate.threshold + MARGIN)
         return dodging(templates, None if patient else gate.threshold - MARGIN)

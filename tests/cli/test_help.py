@@ -46,6 +46,7 @@ def test_every_command_of_the_project_is_there() -> None:
             "inspect",
             "calibrate",
             "enroll",
+            "evaluate",
             "gallery",
             "run",
             "doctor",
