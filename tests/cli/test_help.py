@@ -50,6 +50,7 @@ def test_every_command_of_the_project_is_there() -> None:
             "run",
             "doctor",
             "build",
+            "profile",
         )
     }
 

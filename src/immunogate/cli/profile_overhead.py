@@ -1,0 +1,80 @@
+"""What listening itself costs: the same frames with a listener and without, by turns, in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from immunogate.cli.common import progress
+from immunogate.profiling.bootstrap import interval, resampled_medians
+from immunogate.runtime.pipeline import Gate
+from immunogate.runtime.profile.recorder import Recorder
+from immunogate.runtime.profile.spans import listening, span
+from immunogate.structs import Frame
+
+MOST_ROUNDS = 400
+SPANS_TIMED = 20_000
+
+
+def overhead(gate: Gate, frames: Sequence[Frame], seconds: float) -> dict[str, Any] | None:
+    """Percent of a frame's time, with its 99 % interval; None where there are no frames.
+
+    Every frame is processed with and without a listener, one right after the other, and the first of the two by turns:
+    what slows the machine meets both. Spans are counted and timed alone as well, since that finds what noise hides.
+
+    Args:
+        gate: that looks at every face in every frame.
+        frames: to go over, again and again.
+        seconds: to spend.
+    """
+    ratios, plain_ms, spans = [], [], 0
+    stop = time.monotonic() + seconds
+    for turn in progress(range(MOST_ROUNDS), "what listening costs", MOST_ROUNDS):
+        if not frames or (time.monotonic() > stop and turn > 1):
+            break
+        picture, spent = frames[turn % len(frames)], {}
+        for listens in (False, True) if turn % 2 else (True, False):
+            recorder = Recorder()
+            spent[listens] = _timed(gate, picture, recorder if listens else None)
+            spans += len(recorder.rows)
+        ratios.append(spent[True] / spent[False])
+        plain_ms.append(spent[False])
+    if not ratios:
+        return None
+    each_us, count = span_cost_us(), len(ratios)
+    low, high = interval(resampled_medians([np.array(ratios)], 1))
+    return {
+        "frames": count,
+        "percent": _percent(float(np.median(ratios))),
+        "interval_percent": [_percent(low), _percent(high)],
+        "spans_per_frame": round(spans / count, 1),
+        "span_us": round(each_us, 3),
+        "counted_percent": round(100 * spans / count * each_us / 1e3 / float(np.median(plain_ms)), 4),
+    }
+
+
+def span_cost_us() -> float:
+    """Microseconds of one span with a listener."""
+    with listening(Recorder()):
+        start = time.perf_counter()
+        for _ in range(SPANS_TIMED):
+            with span("a span"):
+                pass
+        return (time.perf_counter() - start) / SPANS_TIMED * 1e6
+
+
+def _timed(gate: Gate, picture: Frame, recorder: Recorder | None) -> float:
+    frame = replace(picture, captured_ns=time.monotonic_ns(), captured_wall=time.time())
+    with listening(recorder) if recorder else nullcontext():
+        start = time.perf_counter_ns()
+        gate.process(frame)
+        return (time.perf_counter_ns() - start) / 1e6
+
+
+def _percent(ratio: float) -> float:
+    return round(100 * (ratio - 1), 3)
