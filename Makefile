@@ -28,6 +28,8 @@ test-slow: $(VENV)/.ready  ## the tests that take minutes
 test-integration: $(VENV)/.ready  ## the tests that start real servers; installs them where apt and root are there
 	@dpkg -s gir1.2-gst-rtsp-server-1.0 >/dev/null 2>&1 || (apt-get update -q && apt-get install -qy python3-gi \
 	  gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad)
+	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null || \
+	  (apt-get update -q && apt-get install -qy chromium-headless-shell) || echo "no browser: its tests are skipped"
 	$(BIN)/python -m pytest -m "integration"
 
 test-gpu: $(VENV)/.ready  ## the tests that need an NVIDIA GPU; none of them may be skipped

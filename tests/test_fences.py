@@ -111,6 +111,8 @@ def test_the_fences_around_third_parties(path: Path) -> None:
     if not name.startswith(("export/", "calib/precision/", "src/immunogate/graphs/")):
         assert not {"onnx", "onnxscript"} & always
     assert name.startswith("export/") or "onnxscript" not in always
+    if name.startswith("src/immunogate/pages/"):
+        assert always <= {*sys.stdlib_module_names, "immunogate"}, "reports are drawn with the standard library"
     if not name.startswith("training/"):
         assert "matplotlib" not in loading
     if name.startswith("src/immunogate/cli/"):

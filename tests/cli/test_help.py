@@ -51,6 +51,7 @@ def test_every_command_of_the_project_is_there() -> None:
             "doctor",
             "build",
             "profile",
+            "report",
         )
     }
 

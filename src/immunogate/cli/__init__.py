@@ -21,6 +21,7 @@ from immunogate.cli import (
     inspect,
     models,
     profile,
+    report,
     run,
     train,
     verify,
@@ -28,7 +29,22 @@ from immunogate.cli import (
 from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
 
-COMMANDS = (demo, models, train, export, build, verify, inspect, calibrate, enroll, gallery, run, profile, doctor)
+COMMANDS = (
+    demo,
+    models,
+    train,
+    export,
+    build,
+    verify,
+    inspect,
+    calibrate,
+    report,
+    enroll,
+    gallery,
+    run,
+    profile,
+    doctor,
+)
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
 """Which extra of this project brings an import that a command may miss."""
