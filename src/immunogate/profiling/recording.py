@@ -130,7 +130,7 @@ class Recording:
 
 def in_order(paths: dict[str, dict[int, float]]) -> list[str]:
     """The camera, then stages in the order of the pipeline, each before its parts: spans end inside out."""
-    ranks = {path: rank for rank, path in enumerate((*OF_CAMERA, *paths))}
+    ranks = {path: rank for rank, path in enumerate(dict.fromkeys((*OF_CAMERA, *paths)))}
 
     def place(path: str) -> tuple[int, ...]:
         parts = path.split("/")
