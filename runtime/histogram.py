@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from threading import Lock
 
 from immunogate.runtime.pipeline import FrameResult
@@ -32,7 +33,7 @@ class StageHistogram:
     """
 
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
-        rising = all(low < high for low, high in zip(bounds, bounds[1:], strict=False))
+        rising = all(low < high for low, high in pairwise(bounds))
         if not bounds or not rising or not all(map(math.isfinite, bounds)):
             raise ValueError(f"bounds: expected finite numbers that ascend, got {tuple(bounds)}")
         self._bounds = tuple(bounds)

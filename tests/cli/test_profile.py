@@ -16,9 +16,10 @@ from immunogate.cli.profile import share_of
 from immunogate.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
+SWEEP = json.loads((ROOT / "docs/schemas/sweep.schema.json").read_text(encoding="utf-8"))
 SCHEMA = json.loads((ROOT / "docs/schemas/profile.schema.json").read_text(encoding="utf-8"))
 Command = Callable[..., Any]
-BRIEF = ("--duration", "0.6", "--warm-up", "2", "--starts", "0", "--threads", "1", "--rate", "0")
+BRIEF = ("--duration", "0.4", "--warm-up", "2", "--starts", "0", "--threads", "1", "--rate", "0")
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,38 @@ def test_shares_are_read(text: str, share: float) -> None:
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--fail-over"):
         share_of(text)
+
+
+def test_a_grid_is_swept_from_both_ends(
+    immunogate: Command, own_bundle: Bundle, data_dir: Path, tmp_path: Path
+) -> None:
+    words = ("--mode", "select", "--sweep", "faces=1,2,3", "--sweep", "clones=4,8", "--json", "--out", tmp_path)
+    done = immunogate("profile", own_bundle.folder, *BRIEF, *words)
+    assert done.status == 0, done.err
+    document = json.loads(done.out)
+    assert faults(document, SWEEP) == []
+    assert document["axes"] == {"faces": [1, 2, 3], "clones": [4, 8]}
+    assert [point["at"] for point in document["points"]] == [
+        {"faces": faces, "clones": clones} for faces in (1, 2, 3) for clones in (4, 8)
+    ]
+    assert all(point["faces"] == point["at"]["faces"] for point in document["points"])
+    assert all(point["spread_percent"] is not None for point in document["points"])
+    assert len(document["fits"]) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.json", "sweep.html"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sweep", "clones=1,2"), "clones changes nothing in mode"),
+        (("--sweep", "top_k=1,2"), "top_k changes nothing in mode"),
+        (("--sweep", "colour=1,2"), "names no axis"),
+        (("--sweep", "faces=one"), "whole numbers"),
+        (("--sweep", "faces=1,,2"), "names no axis"),
+        (("--sweep", "faces=1,99"), "--faces must be in"),
+        (("--sweep", f"faces={','.join(map(str, range(501)))}"), "at most 500"),
+        (("--sweep", "faces=1,2", "--source", "synthetic://"), "a source has the faces"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_named(words: tuple[str, ...], said: str, immunogate: Command) -> None:
+    immunogate("profile", *BRIEF, *words).refused(2, said)

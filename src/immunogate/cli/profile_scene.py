@@ -8,14 +8,11 @@ import cv2
 import numpy as np
 
 from immunogate.demo.portraits import Portrait, enrolled_person, stranger
-from immunogate.errors import UsageError
 from immunogate.structs import Floats, Pixels
 
-MOST_FACES = 16
 LOOP = 16
 """Pictures in the loop; the last leads back to the first."""
 
-LEAST_SIDE, LARGEST_SIDE = 160, 4096
 GREY = 118
 EYES_OF_TILE = 0.17
 """Distance between the eyes, of the smaller side of the part of the picture that a face has to itself."""
@@ -25,14 +22,8 @@ def scene(faces: int, width: int = 640, height: int = 480) -> list[Pixels]:
     """A loop of (height, width, 3) uint8 BGR pictures with so many faces, the same ones every time.
 
     Raises:
-        UsageError: a number is out of its range.
         MissingExtraError: scikit-image or matplotlib, which bring the portraits, is not installed.
     """
-    if not 0 <= faces <= MOST_FACES:
-        raise UsageError(f"--faces must be in 0 .. {MOST_FACES}, got {faces}")
-    for side in (width, height):
-        if not LEAST_SIDE <= side <= LARGEST_SIDE:
-            raise UsageError(f"--size must have sides of {LEAST_SIDE} .. {LARGEST_SIDE} pixels, got {width}x{height}")
     people = [enrolled_person(), stranger()]
     return [_picture(people, faces, width, height, turn) for turn in range(LOOP)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from immunogate.structs import Pixels
 
 LOOKS = ("every", "gate")
-MOST_PEOPLE = 1_000_000
+MOST_PEOPLE, MOST_FACES = 1_000_000, 16
+LEAST_SIDE, LARGEST_SIDE = 160, 4096
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Setup:
         mode, clones, top_k: instead of the bundle's; None leaves it.
         batch: faces in one run of the recogniser at the most; None for the usual.
         backend, runner, threads, detector_size: as for ``immunogate run``.
+
+    Raises:
+        UsageError: a number is out of its range.
     """
 
     source: str | None = None
@@ -57,6 +60,11 @@ class Setup:
     def __post_init__(self) -> None:
         if not 1 <= self.people <= MOST_PEOPLE:
             raise UsageError(f"--people must be in 1 .. {MOST_PEOPLE}, got {self.people}")
+        if not 0 <= self.faces <= MOST_FACES:
+            raise UsageError(f"--faces must be in 0 .. {MOST_FACES}, got {self.faces}")
+        if not all(LEAST_SIDE <= side <= LARGEST_SIDE for side in self.size):
+            width, height = self.size
+            raise UsageError(f"--size must have sides of {LEAST_SIDE} .. {LARGEST_SIDE} pixels, got {width}x{height}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `of_dict` reads it back."""
@@ -156,8 +164,3 @@ def made_up_people(count: int, dimension: int) -> Templates:
     vectors = draw.standard_normal((count, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return Templates([f"nobody {number}" for number in range(count)], vectors)
-
-
-def opened_source(setup: Setup, pictures: list[Pixels], stack: ExitStack) -> Camera:
-    """The camera, closed with the stack."""
-    return stack.enter_context(setup.open_camera(pictures))

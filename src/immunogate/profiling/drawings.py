@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from immunogate.pages.markup import Html, element
+from immunogate.pages.markup import Html, Part, element
 from immunogate.pages.style import LOOKS
 from immunogate.pages.svg import linear_axis, tick_text
 
 WIDTH, LEFT, RIGHT = 720, 170, 10
-WIDE = "width:100%;max-width:60rem"
-"""These drawings take the width of the page, unlike those on two axes."""
-
 ROW, GAP = 20, 6
 AXIS = 34
 LETTER = 6.2
@@ -58,9 +55,7 @@ def bars(description: str, label: str, rows: Mapping[str, Sequence[Bar]]) -> Htm
         top = GAP + number * (ROW + GAP)
         parts.append(element("text", name, x=LEFT - 8, y=top + 14, text_anchor="end"))
         parts += [_bar(bar, LEFT + bar.start * scale, top, bar.length * scale) for bar in row]
-    return element(
-        "svg", *parts, viewBox=f"0 0 {WIDTH} {bottom + AXIS}", role="img", style=WIDE, aria_label=description
-    )
+    return element("svg", *parts, viewBox=f"0 0 {WIDTH} {bottom + AXIS}", role="img", aria_label=description)
 
 
 def _bar(bar: Bar, left: float, top: float, width: float) -> Html:
@@ -110,6 +105,15 @@ def heat_map(
                 "text", f"{value:.1f}", x=left + cell / 2, y=top + 19, text_anchor="middle", style="fill:var(--ink)"
             )
         )
+    return element("svg", *parts, viewBox=f"0 0 {WIDTH} {30 + 30 * len(down)}", role="img", aria_label=description)
+
+
+def wide_figure(drawing: Html, caption: Part, title: str) -> Html:
+    """A drawing over the whole width of the page, unlike one on two axes, with heading and caption."""
     return element(
-        "svg", *parts, viewBox=f"0 0 {WIDTH} {30 + 30 * len(down)}", role="img", style=WIDE, aria_label=description
+        "figure",
+        element("h3", title),
+        drawing,
+        element("figcaption", caption),
+        style="max-width:none;margin-top:1.6rem",
     )

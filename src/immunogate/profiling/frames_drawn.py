@@ -10,7 +10,7 @@ import numpy as np
 from immunogate.pages.markup import Html
 from immunogate.pages.page import figure
 from immunogate.pages.svg import Point, Series, linear_axis, log_axis, plot
-from immunogate.profiling.drawings import Bar, bars
+from immunogate.profiling.drawings import Bar, bars, wide_figure
 from immunogate.profiling.recording import AGE, FRAME, OF_CAMERA, FrameRow, Recording, Span, Times
 
 MOST_POINTS = 200
@@ -59,7 +59,7 @@ def stacked_frames(runs: Sequence[Recording]) -> Html:
         name = "slowest" if percent == 100 else "fastest" if percent == 0 else f"p{percent}"
         rows[f"{name}, frame {row.number}"] = _stacked(run, row)
     drawing = bars("Stages of frames at several percentiles", "milliseconds of work", rows)
-    return figure(drawing, "One frame in each row. A stage that grows from row to row makes slow frames slow.",
+    return wide_figure(drawing, "One frame in each row. A stage that grows from row to row makes slow frames slow.",
                   "Where frames spend their time")  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def slowest_frame(runs: Sequence[Recording]) -> Html:
         rows.setdefault(name, []).append(Bar((one.start_ns - begin) / 1e6, one.ms, part or stage, look))
     drawing = bars(f"Timeline of frame {row.number}", "milliseconds after its capture began", rows)
     caption = f"Frame {row.number}, the latest decision of all; what happens for each face has a bar for each."
-    return figure(drawing, caption, "The slowest frame")
+    return wide_figure(drawing, caption, "The slowest frame")
 
 
 def _ms(row: FrameRow) -> float:

@@ -12,6 +12,7 @@ from immunogate.profiling.frames_drawn import distribution, sensors_drawn, slowe
 from immunogate.profiling.quantiles import QUANTILES, least_samples
 from immunogate.profiling.recording import AGE, FRAME, NOT_WORK, Recording
 from immunogate.profiling.summary import share_of_frame
+from immunogate.profiling.text import overhead_to_text
 
 
 def profile_page(document: dict[str, Any], runs: Sequence[Recording]) -> str:
@@ -160,11 +161,7 @@ def _setting(document: dict[str, Any]) -> Section:
         "bundle": document["bundle"]["sha256"],
     }
     if own is not None:
-        low, high = own["interval_percent"]
-        facts["what listening costs"] = (
-            f"{own['percent']:+.2f} % of a frame by turns ({low:+.2f} .. {high:+.2f}), {own['counted_percent']:.2f} % "
-            f"by {own['spans_per_frame']:.0f} spans of {own['span_us']:.2f} us"
-        )
+        facts["what listening costs"] = overhead_to_text(own)
     settings: dict[str, Part] = {name: str(value) for name, value in document["settings"].items() if value is not None}
     silent = [name for name, value in document["resources"].items() if value is None]
     words = paragraph(f"Not told by this machine: {', '.join(silent)}." if silent else "All sensors told something.")

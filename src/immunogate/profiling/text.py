@@ -78,11 +78,16 @@ def _overhead(document: dict[str, Any]) -> str:
     found = document["overhead"]
     if found is None:
         return ""
-    low, high = found["interval_percent"]
+    return "what listening costs: " + overhead_to_text(found)
+
+
+def overhead_to_text(found: dict[str, Any]) -> str:
+    """What listening costs, measured in three ways, in one sentence."""
+    (low, high), (least, most) = found["interval_percent"], found["cpu_interval_percent"]
     return (
-        f"what listening costs: {found['percent']:+.2f} % of a frame by turns ({low:+.2f} .. {high:+.2f}, "
-        f"{found['frames']} frames each), {found['counted_percent']:.2f} % by {found['spans_per_frame']:.0f} spans of "
-        f"{found['span_us']:.2f} us"
+        f"{found['percent']:+.2f} % of a frame by turns ({low:+.2f} .. {high:+.2f}, {found['frames']} frames each), "
+        f"{found['cpu_percent']:+.2f} % of its processor time ({least:+.2f} .. {most:+.2f}), "
+        f"{found['counted_percent']:.2f} % by {found['spans_per_frame']:.0f} spans of {found['span_us']:.2f} us"
     )
 
 
