@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SWEEP = json.loads((ROOT / "docs/schemas/sweep.schema.json").read_text(encoding="utf-8"))
 SCHEMA = json.loads((ROOT / "docs/schemas/profile.schema.json").read_text(encoding="utf-8"))
 Command = Callable[..., Any]
-BRIEF = ("--duration", "0.4", "--warm-up", "2", "--starts", "0", "--threads", "1", "--rate", "0")
+BRIEF = ("--duration", "60", "--max-frames", "8", "--warm-up", "2", "--starts", "0", "--threads", "1", "--rate", "0")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_whole_profile_keeps_to_its_schema_and_leaves_its_files(immunogate: Co
     assert json.loads((out / "profile.json").read_text(encoding="utf-8")) == document
     stages, runs = document["stages"], document["runs"]
     assert len(runs) == 2
-    assert all(run["decisions"] == run["frames"] > 3 for run in runs)
+    assert all(run["decisions"] == run["frames"] == 8 for run in runs)
     assert stages["age"]["n"] == stages["frame"]["n"] == sum(run["frames"] for run in runs)
     assert stages["age"]["p99_9"] is None
     cold = document["cold_start"]["parts_ms"]
@@ -62,7 +62,9 @@ def test_a_whole_profile_keeps_to_its_schema_and_leaves_its_files(immunogate: Co
 
 
 def test_the_table_for_people(immunogate: Command) -> None:
-    done = immunogate("profile", *BRIEF, "--quick", "--faces", "3", "--mode", "select", "--clones", "16")
+    done = immunogate(
+        "profile", *BRIEF, "--quick", "--faces", "3", "--mode", "select", "--clones", "16", "--max-frames", "3"
+    )
     assert done.status == 0, done.err
     for words in (r"^age ", r"^frame ", r"^  network ", "mode select", "capture to decision", "n<1000", "3 faces"):
         assert re.search(words, done.out, re.MULTILINE), words
@@ -72,7 +74,20 @@ def test_the_table_for_people(immunogate: Command) -> None:
 
 def test_a_file_is_a_source_and_a_bundle_is_a_word(immunogate: Command, own_bundle: Bundle, data_dir: Path) -> None:
     clip = data_dir / "video/head-pose-face-detection-male.gif"
-    words = ("--source", clip, "--looks", "gate", "--top-k", "20", "--mode", "fixed", "--json", "--quick")
+    words = (
+        "--source",
+        clip,
+        "--looks",
+        "gate",
+        "--top-k",
+        "20",
+        "--mode",
+        "fixed",
+        "--json",
+        "--quick",
+        "--max-frames",
+        "30",
+    )
     done = immunogate("profile", own_bundle.folder, *BRIEF, *words)
     assert done.status == 0, done.err
     document = json.loads(done.out)
@@ -86,12 +101,12 @@ def test_a_file_is_a_source_and_a_bundle_is_a_word(immunogate: Command, own_bund
 
 
 def test_two_profiles_are_compared(immunogate: Command, tmp_path: Path) -> None:
-    done = immunogate("profile", *BRIEF, "--quick", "--out", tmp_path / "a")
+    done = immunogate("profile", *BRIEF, "--quick", "--max-frames", "4", "--out", tmp_path / "a")
     assert done.status == 0, done.err
     before = tmp_path / "a/profile.json"
     document = json.loads(before.read_text(encoding="utf-8"))
     after = tmp_path / "after.json"
-    samples = {name: [8 * run for run in runs] for name, runs in document["samples_ms"].items()}  # a longer run
+    samples = {name: [20 * run for run in runs] for name, runs in document["samples_ms"].items()}  # a longer run
     for path, factor in ((before, 1), (after, 3)):
         slower = {name: [[factor * ms for ms in run] for run in runs] for name, runs in samples.items()}
         path.write_text(json.dumps({**document, "samples_ms": slower}), encoding="utf-8")
@@ -115,6 +130,7 @@ def test_two_profiles_are_compared(immunogate: Command, tmp_path: Path) -> None:
         (("--size", "large"), "640x480"),
         (("--size", "20x20"), "--size"),
         (("--duration", "0"), "--duration"),
+        (("--max-frames", "0"), "--max-frames"),
         (("--runs", "0"), "--runs"),
         (("--batch", "0"), "--batch"),
         (("--top-k", "100000", "--mode", "fixed"), "--top-k"),
@@ -152,7 +168,19 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 def test_a_grid_is_swept_from_both_ends(
     immunogate: Command, own_bundle: Bundle, data_dir: Path, tmp_path: Path
 ) -> None:
-    words = ("--mode", "select", "--sweep", "faces=1,2,3", "--sweep", "clones=4,8", "--json", "--out", tmp_path)
+    words = (
+        "--mode",
+        "select",
+        "--sweep",
+        "faces=1,2,3",
+        "--sweep",
+        "clones=4,8",
+        "--json",
+        "--out",
+        tmp_path,
+        "--max-frames",
+        "2",
+    )
     done = immunogate("profile", own_bundle.folder, *BRIEF, *words)
     assert done.status == 0, done.err
     document = json.loads(done.out)
@@ -182,3 +210,25 @@ def test_a_grid_is_swept_from_both_ends(
 )
 def test_a_grid_that_makes_no_sense_is_named(words: tuple[str, ...], said: str, immunogate: Command) -> None:
     immunogate("profile", *BRIEF, *words).refused(2, said)
+
+
+def test_a_source_without_faces_is_profiled_too(immunogate: Command, own_bundle: Bundle) -> None:
+    done = immunogate(
+        "profile",
+        own_bundle.folder,
+        *BRIEF,
+        "--max-frames",
+        "4",
+        "--starts",
+        "1",
+        "--source",
+        "synthetic://?frames=5",
+        "--json",
+    )
+    assert done.status == 0, done.err
+    document = json.loads(done.out)
+    assert faults(document, SCHEMA) == []
+    assert any("nobody was decided about" in warning for warning in document["warnings"])
+    assert document["limits"] is None
+    assert {"first work", "total"} <= set(document["cold_start"]["parts_ms"])
+    assert "until a decision" not in document["cold_start"]["parts_ms"]

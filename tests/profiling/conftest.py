@@ -33,7 +33,7 @@ def build() -> Build:
                 FrameRow(index, captured - 30_000_000, captured, captured + 600_000, now, 0, faces, (480, 640),
                          (1, 2), (age, age), ("deny", "deny"), ("no_match", "no_match"))
             )  # fmt: skip
-        readings = [Reading(1_000_000_000 + i * 100_000_000, {"rss_mb": 200.0 + i, "gpu_w": None}) for i in range(4)]
+        readings = [Reading(990_000_000 + i * 100_000_000, {"rss_mb": 200.0 + i, "gpu_w": None}) for i in range(4)]
         return Recording(spans, rows, readings, {CAMERA: "camera", GATE: "MainThread"}, frames * 0.04)
 
     return make

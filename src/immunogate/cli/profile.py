@@ -93,6 +93,9 @@ def _add_gate(group: argparse._ArgumentGroup) -> None:
 
 def _add_measuring(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--duration", metavar="S", type=float, default=10.0, help="seconds of each run (default 10)")
+    group.add_argument(
+        "--max-frames", metavar="N", type=int, help="end a run after so many frames (left out: no limit)"
+    )
     group.add_argument("--runs", metavar="N", type=int, default=2, help="whose spread is told (default 2)")
     group.add_argument("--warm-up", metavar="N", type=int, default=50, help="frames that do not count (default 50)")
     group.add_argument(
@@ -129,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     setup = setup_of(arguments)
     plan = plan_of(arguments)
     if arguments.quick:
-        plan = Plan(min(plan.duration, 2.0), 1, min(plan.warm_up, 10), 0, False)
+        plan = Plan(min(plan.duration, 2.0), 1, min(plan.warm_up, 10), 0, False, plan.max_frames)
     bundle = opened_bundle(Path(arguments.words[0]) if arguments.words else None)
     document, runs = take(bundle, setup, plan)
     if arguments.out is not None:
@@ -235,4 +238,6 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         value = getattr(arguments, name)
         if not low <= value <= high:
             raise UsageError(f"--{name.replace('_', '-')} must be in {low:g} .. {high:g}, got {value:g}")
-    return Plan(arguments.duration, arguments.runs, arguments.warm_up, arguments.starts, True)
+    if arguments.max_frames is not None and arguments.max_frames < 1:
+        raise UsageError(f"--max-frames must be at least 1, got {arguments.max_frames}")
+    return Plan(arguments.duration, arguments.runs, arguments.warm_up, arguments.starts, True, arguments.max_frames)

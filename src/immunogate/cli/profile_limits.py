@@ -11,6 +11,7 @@ import numpy as np
 from immunogate.bundle import Bundle
 from immunogate.cli.common import step
 from immunogate.cli.profile_setup import Setup
+from immunogate.kernels.launch import CudaKernels
 from immunogate.profiling.devices import predicted
 from immunogate.profiling.layers import NetworkCost, cost_of, slowest
 from immunogate.profiling.recording import Recording
@@ -49,14 +50,15 @@ def limits(
 ) -> dict[str, Any] | None:
     """Floors of the stages here, from rates measured now, and elsewhere, from data sheets; the slowest layers.
 
-    None where nobody was recognised, so that there is nothing to compare with.
+    None where nobody was recognised, so that there is nothing to compare with, and where something runs on a GPU, whose
+    rates are not measured here.
 
     Raises:
         BundleError: a file of the bundle was changed meanwhile.
     """
     faces = [len(row.tracks) for run in runs for row in run.frames if row.tracks]
     sizes = [row.size for run in runs for row in run.frames]
-    if not faces:
+    if not faces or on_device(chain):
         return None
     load = load_of(bundle, chain, round(float(np.median(faces))), sizes[0])
     with step("limits of this machine"):
@@ -85,6 +87,11 @@ def limits(
             for name, cost in costs.items()
         },
     }
+
+
+def on_device(chain: FaceChain) -> bool:
+    """Whether any of its work is done by a GPU."""
+    return isinstance(chain.purifier.kernels, CudaKernels) or any(one.kind != "cpu" for one in chain.runners)
 
 
 def load_of(bundle: Bundle, chain: FaceChain, faces: int, size: tuple[int, int]) -> Load:

@@ -21,22 +21,23 @@ MOST_ROUNDS = 400
 SPANS_TIMED = 20_000
 
 
-def overhead(gate: Gate, frames: Sequence[Frame], seconds: float) -> dict[str, Any] | None:
+def overhead(gate: Gate, frames: Sequence[Frame], seconds: float, rounds: int = MOST_ROUNDS) -> dict[str, Any] | None:
     """Percent of a frame's time, with its 99 % interval; None where there are no frames.
 
     Every frame is processed with and without a listener, one right after the other, and the first of the two by turns:
-    what slows the machine meets both. Processor time is compared as well, which others who use the machine hardly touch,
-    and spans are counted and timed alone, which finds what noise hides.
+    what slows the machine meets both. Processor time is compared as well, which others who use the machine hardly
+    touch, and spans are counted and timed alone, which finds what noise hides.
 
     Args:
         gate: that looks at every face in every frame.
         frames: to go over, again and again.
         seconds: to spend.
+        rounds: at the most.
     """
     ratios: dict[str, list[float]] = {"": [], "cpu_": []}
     plain_ms, spans = [], 0
     stop = time.monotonic() + seconds
-    for turn in progress(range(MOST_ROUNDS), "what listening costs", MOST_ROUNDS):
+    for turn in progress(range(rounds), "what listening costs", rounds):
         if not frames or (time.monotonic() > stop and turn > 1):
             break
         picture, spent = frames[turn % len(frames)], {}

@@ -29,7 +29,8 @@ def cold_starts(bundle: Bundle, setup: Setup, count: int) -> dict[str, Any] | No
         return None
     starts = [_start(bundle, setup) for _ in progress(range(count), "cold starts", count)]
     names = [name for name in starts[0] if all(name in start for start in starts)]
-    return {"n": count, "parts_ms": {name: _row([start[name] for start in starts]) for name in names}}
+    rows = {name: _row([start[name] for start in starts]) for name in names}
+    return {"n": count, "parts_ms": {**rows, "total": _row([sum(start[name] for name in names) for start in starts])}}
 
 
 def _start(bundle: Bundle, setup: Setup) -> dict[str, float]:

@@ -107,7 +107,9 @@ def sweep(bundles: Sequence[Bundle], setup: Setup, plan: Plan, words: Sequence[s
             chain, bundle = opened.chain(here, by_folder.get(at.get(BUNDLE, ""), bundles[0]))
             if here.faces not in scenes:
                 scenes[here.faces] = here.pictures()
-            runs[place].append(_run(here, bundle, chain, scenes[here.faces], plan.duration * PART))
+            runs[place].append(
+                _run(here, bundle, chain, scenes[here.faces], Until(plan.duration * PART, plan.max_frames))
+            )
     everything = [run for parts in runs.values() for run in parts]
     found = resources(everything, None)
     said = [line for line in disturbances(before, [], found) if line]
@@ -187,11 +189,11 @@ def _check(at: At, setup: Setup, bundle: Bundle) -> None:
         raise UsageError("a source has the faces that it has", "Leave --source out to sweep over faces")
 
 
-def _run(setup: Setup, bundle: Bundle, chain: FaceChain, pictures: list[Pixels], seconds: float) -> Recording:
+def _run(setup: Setup, bundle: Bundle, chain: FaceChain, pictures: list[Pixels], until: Until) -> Recording:
     gate = setup.open_gate(bundle, chain)
     with setup.open_camera(pictures) as camera:
-        record(gate, camera, Until(seconds, WARM_FRAMES))
-        return record(gate, camera, Until(seconds), recorder=Recorder(), sampler=Sampler(sensors()))
+        record(gate, camera, Until(until.seconds, WARM_FRAMES))
+        return record(gate, camera, until, recorder=Recorder(), sampler=Sampler(sensors()))
 
 
 def _point(at: At, runs: list[Recording]) -> dict[str, Any]:

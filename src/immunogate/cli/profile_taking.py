@@ -11,9 +11,9 @@ from typing import Any
 from immunogate import __version__
 from immunogate.bundle import Bundle
 from immunogate.cli.common import say_runners
-from immunogate.cli.profile_limits import limits
+from immunogate.cli.profile_limits import limits, on_device
 from immunogate.cli.profile_machine import disturbances, environment, resources, sensors
-from immunogate.cli.profile_overhead import overhead
+from immunogate.cli.profile_overhead import MOST_ROUNDS, overhead
 from immunogate.cli.profile_setup import Setup
 from immunogate.cli.profile_starts import cold_starts
 from immunogate.errors import UsageError
@@ -31,6 +31,7 @@ from immunogate.structs import Frame, Pixels
 WARM_UP_S = 10.0
 """Longest warm-up."""
 
+NO_LIMITS = "limits are measured for the CPU alone; something of this gate runs on a GPU"
 OVERHEAD_S = 5.0
 KEPT_FRAMES = 8
 """Frames of the source that what listening costs is measured on."""
@@ -46,6 +47,7 @@ class Plan:
         warm_up: frames before them that do not count.
         starts: cold starts.
         whole: whether what listening costs and the machine's limits are measured too.
+        max_frames: of each run; None for no limit.
     """
 
     duration: float
@@ -53,6 +55,7 @@ class Plan:
     warm_up: int
     starts: int
     whole: bool
+    max_frames: int | None = None
 
 
 def take(bundle: Bundle, setup: Setup, plan: Plan) -> tuple[dict[str, Any], list[Recording]]:
@@ -76,7 +79,10 @@ def take(bundle: Bundle, setup: Setup, plan: Plan) -> tuple[dict[str, Any], list
         found = resources(runs, switches)
         disturbed = disturbances(before, runs, found)
         gate = setup.open_gate(bundle, chain, looks="every")
-        own = overhead(gate, kept_frames(setup, pictures), min(OVERHEAD_S, plan.duration)) if plan.whole else None
+        own = None
+        if plan.whole:
+            rounds = plan.max_frames or MOST_ROUNDS
+            own = overhead(gate, kept_frames(setup, pictures), min(OVERHEAD_S, plan.duration), rounds)
         stages = summed_stages(runs)
         document = {
             "schema": SCHEMA,
@@ -84,7 +90,7 @@ def take(bundle: Bundle, setup: Setup, plan: Plan) -> tuple[dict[str, Any], list
             "bundle": {"model_id": bundle.manifest.model_id, "sha256": bundle.sha256},
             "settings": {**settings_of(setup, bundle, chain), **asdict(plan)},
             "environment": {**before, "runners": runners},
-            "warnings": [*disturbed, *_scene_warnings(setup, runs)],
+            "warnings": [*disturbed, *_scene_warnings(setup, runs), *([NO_LIMITS] if on_device(chain) else [])],
             "stages": stages,
             "cold_start": starts,
             "runs": [run_to_dict(run) for run in runs],
@@ -119,7 +125,9 @@ def one_run(setup: Setup, gate: Gate, pictures: list[Pixels], plan: Plan, number
     """One run with everything listening."""
     recorder, sampler = Recorder(nvtx_module()), Sampler(sensors())
     with setup.open_camera(pictures) as camera, _bar(f"run {number}", plan.duration, "s") as (_, told):
-        return record(gate, camera, Until(plan.duration), recorder=recorder, sampler=sampler, told=told)
+        return record(
+            gate, camera, Until(plan.duration, plan.max_frames), recorder=recorder, sampler=sampler, told=told
+        )
 
 
 def kept_frames(setup: Setup, pictures: list[Pixels]) -> list[Frame]:

@@ -26,7 +26,8 @@ def chrome_trace(runs: Sequence[Recording], title: str) -> dict[str, Any]:
     """
     threads = {ident: name for run in runs for ident, name in run.threads.items()}
     lanes = {ident: lane for lane, ident in enumerate(threads, 1)}
-    begin = min((one.start_ns for run in runs for one in run.spans), default=0)
+    moments = [one.start_ns for run in runs for one in run.spans] + [one.at_ns for run in runs for one in run.readings]
+    begin = min(moments, default=0)
     events = [_named("process_name", 0, title)]
     events += [_named("thread_name", lanes[ident], name) for ident, name in threads.items()]
     faces = 0

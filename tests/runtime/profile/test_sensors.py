@@ -149,6 +149,17 @@ def test_others_and_stolen_time_are_what_is_not_ours(tmp_path: Path) -> None:
     assert told["steal_percent"] == pytest.approx(told["others_percent"] / 4, rel=0.5)
 
 
+def test_own_work_is_not_that_of_others(tmp_path: Path) -> None:
+    write(tmp_path, {"proc/stat": "cpu 1000 0 0 5000 0 0 0 0 0 0"})
+    sensor, before = MachineSensor(tmp_path), time.process_time()
+    while time.process_time() < before + 0.1:
+        pass
+    write(tmp_path, {"proc/stat": "cpu 1010 0 0 5000 0 0 0 0 0 0"})  # a tenth of a second, all of it ours
+    others = sensor()["others_percent"]
+    assert others is not None
+    assert others < 5
+
+
 def test_the_sampler_reads_until_the_end_and_outlives_a_broken_sensor() -> None:
     def broken() -> dict[str, float | None]:
         raise OSError("gone")
