@@ -24,6 +24,7 @@ from immunogate.runtime.clock import StageClock
 from immunogate.runtime.decide import Disagreement, Policy, Reason, Verdict, disagreement, is_poor, judge
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.match import match, similarity_to
+from immunogate.runtime.profile.spans import mark_frame, span
 from immunogate.runtime.track import Track, Tracker, TrackLimits
 from immunogate.structs import Decision, Faces, Floats, Frame, Match, Pixels
 
@@ -104,6 +105,7 @@ class Gate:
     def process(self, frame: Frame) -> FrameResult:
         """Everything the gate has to say about a frame."""
         clock = StageClock()
+        mark_frame(frame.index)
         try:
             with clock.stage("detect"):
                 faces = self._chain.detector.detect(frame.pixels)
@@ -122,7 +124,8 @@ class Gate:
             log.exception("frame %d of %s: recognition failed", frame.index, frame.camera)
             for look in fit:
                 _deny(look, Reason.ERROR, f"{type(error).__name__}: {error}")
-        decisions = [self._decide(frame, look, clock) for look in looks]
+        with span("decide"):
+            decisions = [self._decide(frame, look, clock) for look in looks]
         return FrameResult(frame, faces, tracks, looks, decisions, clock.spent_ms)
 
     def _glance(self, frame: Frame, landmarks: Floats) -> Floats:

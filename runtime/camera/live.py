@@ -14,6 +14,7 @@ from immunogate.errors import CameraError, ImmunogateError, InputError
 from immunogate.runtime.camera.capture import Capture
 from immunogate.runtime.camera.pixels import as_bgr
 from immunogate.runtime.camera.source import Camera
+from immunogate.runtime.profile.spans import mark_frame, span
 from immunogate.structs import Frame
 
 _log = logging.getLogger(__name__)
@@ -130,9 +131,10 @@ class LiveCamera(Camera):
     def _drain(self, capture: Capture) -> None:
         """Take frames until the source gives none or the camera is closed."""
         try:
-            while not self._closed.is_set() and capture.grab():
+            while not self._closed.is_set() and self._grab(capture):
                 captured_ns, captured_wall = time.monotonic_ns(), time.time()
-                decoded, picture = capture.retrieve()
+                with span("decode"):
+                    decoded, picture = capture.retrieve()
                 if not decoded:
                     return
                 self._put(picture, captured_ns, captured_wall)
@@ -140,6 +142,11 @@ class LiveCamera(Camera):
             _log.warning("%s: %s", self.name, error.err)
         finally:
             capture.release()
+
+    def _grab(self, capture: Capture) -> bool:
+        mark_frame(self._taken)
+        with span("grab"):
+            return capture.grab()
 
     def _put(self, picture: Any, captured_ns: int, captured_wall: float) -> None:
         index, self._taken = self._taken, self._taken + 1

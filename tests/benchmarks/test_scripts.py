@@ -90,6 +90,15 @@ def test_pipeline(run_script: RunScript, data_dir: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
+def test_listening(run_script: RunScript) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    measured = run_script("bench_listening")["measured"]
+    assert measured["spans_per_frame"] > 20
+    assert 0 < measured["silent_span_us"] < measured["span_us"]
+    low, high = measured["cpu_interval_percent"]
+    assert low <= measured["cpu_percent"] <= high
+
+
 def test_verification(run_script: RunScript, data_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     measured = run_script("verification")["measured"]

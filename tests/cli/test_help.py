@@ -52,6 +52,7 @@ def test_every_command_of_the_project_is_there() -> None:
             "doctor",
             "build",
             "evaluate",
+            "profile",
             "report",
         )
     }

@@ -21,6 +21,7 @@ from immunogate.cli import (
     gallery,
     inspect,
     models,
+    profile,
     report,
     run,
     train,
@@ -30,7 +31,8 @@ from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
 
 COMMANDS = (
-    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, run, doctor,
+    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, run, profile,
+    doctor,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
