@@ -226,7 +226,7 @@ ROBUST: dict[str, Any] = {
     "softened": 0.0,
     "average": 0.998,
 }
-"""What ``train recogniser --robust`` begins with. Ten times the rate costs clean accuracy that never comes back."""
+"""What ``train recogniser --robust`` begins with. Much higher rates cost clean accuracy that never comes back."""
 
 
 def read_settings(
