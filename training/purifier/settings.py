@@ -226,8 +226,10 @@ ROBUST: dict[str, Any] = {
     "mixed": 0.5,
     "hold": True,
     "identity": 1.0,
-    "clean": 0.2,
-    "adaptive": 0.8,
+    "steps": 1500,
+    "clean": 0.25,
+    "adaptive": 0.75,
+    "most_eps": 5.0,
     "softened": 0.0,
     "average": 0.998,
 }
