@@ -116,6 +116,8 @@ def settings_of(arguments: argparse.Namespace) -> TrainingSettings:
     from immunogate.training.purifier.settings import NO_PURIFIER, ROBUST, TrainingSettings, read_settings
 
     given: dict[str, Any] = {name: getattr(arguments, name) for name in (*SHARED, *FLAGS)}
+    if arguments.clean is not None:
+        given["adaptive"] = 1 - arguments.clean
     given |= assigned(arguments.set, TrainingSettings())
     if arguments.together and arguments.no_purifier:
         raise UsageError("--together and --no-purifier exclude each other", "Leave one of them out")
