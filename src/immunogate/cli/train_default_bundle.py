@@ -136,17 +136,7 @@ def _hardened(data: Path, out: Path, basis: Path, recogniser: Path, purifier: Pa
     do_command(
         *("train", "recogniser", "--robust", out / "learn.npz", "--basis", basis, "--purifier", purifier),
         *("--recogniser", recogniser, "--recogniser-arch", "gateface", "--teacher", data / TEACHER),
-        *(
-            "--steps",
-            HARDENED,
-            "--adapt",
-            HARDENING,
-            "--views",
-            VIEWS,
-            "--out",
-            folder,
-            *threads,
-            *(("--resume",) if begun else ()),
-        ),
+        *("--steps", HARDENED, "--adapt", HARDENING, "--views", VIEWS, "--out", folder),
+        *(*threads, *(("--resume",) if begun else ())),
     )
     return folder / "recogniser.pt"
