@@ -212,10 +212,9 @@ def test_a_grid_that_makes_no_sense_is_named(words: tuple[str, ...], said: str, 
     immunogate("profile", *BRIEF, *words).refused(2, said)
 
 
-def test_a_source_without_faces_is_profiled_too(immunogate: Command, own_bundle: Bundle) -> None:
+def test_a_source_without_faces_is_profiled_too(immunogate: Command) -> None:
     done = immunogate(
         "profile",
-        own_bundle.folder,
         *BRIEF,
         "--max-frames",
         "4",
