@@ -65,6 +65,7 @@ def test_host(run_script: RunScript) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_basis(run_script: RunScript, data_dir: Path) -> None:
     measured = run_script("bench_basis")["measured"]
     assert (measured["faces"], measured["components"]) == (3889, 40)
@@ -99,6 +100,7 @@ def test_listening(run_script: RunScript) -> None:
     assert low <= measured["cpu_percent"] <= high
 
 
+@pytest.mark.slow
 def test_verification(run_script: RunScript, data_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     measured = run_script("verification")["measured"]

@@ -158,7 +158,9 @@ def test_calibrate_needs_enough_people(immunogate: Command, copied: Path, tmp_pa
     before = (copied / "manifest.json").read_bytes()
     immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force").refused(2, "12 comparisons", "0.01")
     np.savez(tmp_path / "faces.npz", images=images, identities=np.array(list("aaaaaa")))
-    immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force").refused(2, "alarm limits need two halves of people")
+    immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force").refused(
+        2, "alarm limits need two halves of people"
+    )
     assert (copied / "manifest.json").read_bytes() == before
 
 
