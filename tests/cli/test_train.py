@@ -156,7 +156,8 @@ def test_calibrate_needs_enough_people(immunogate: Command, copied: Path, tmp_pa
     images = SMOOTH.integers(0, 256, (6, 112, 112), np.uint8)
     np.savez(tmp_path / "faces.npz", images=images, identities=np.array(list("aabbcc")))
     before = (copied / "manifest.json").read_bytes()
-    immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force").refused(2, "12 comparisons", "0.01")
+    command = ("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force")  # made-up faces are all alike
+    immunogate(*command).refused(2, "12 comparisons", "0.01")
     np.savez(tmp_path / "faces.npz", images=images, identities=np.array(list("aaaaaa")))
     immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force").refused(
         2, "alarm limits need two halves of people"
