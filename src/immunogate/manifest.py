@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from immunogate.errors import BundleError
 from immunogate.files import sha256_of_bytes
+from immunogate.limits import parse_json
 from immunogate.structs import CROP_SIZE
 from immunogate.views import VIEWS
 
@@ -278,8 +279,8 @@ class Manifest:
             BundleError: not JSON, or a field is missing, unknown or of the wrong type; it is named.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = parse_json(text)
+        except ValueError as error:
             raise BundleError(f"{MANIFEST_NAME} is not JSON: {error}") from error
         if isinstance(data, dict):  # before all else: another version may have other fields
             _expect_version(data.get("manifest_version", MANIFEST_VERSION))

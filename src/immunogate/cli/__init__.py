@@ -10,11 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from immunogate import __version__
-from immunogate.cli import build, calibrate, demo, doctor, enroll, export, gallery, inspect, models, run, train, verify
+from immunogate.cli import (
+    build,
+    bundle,
+    calibrate,
+    demo,
+    doctor,
+    enroll,
+    export,
+    gallery,
+    inspect,
+    models,
+    run,
+    train,
+    verify,
+)
 from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
+from immunogate.trust import signatures_required
 
-COMMANDS = (demo, models, train, export, build, verify, inspect, calibrate, enroll, gallery, run, doctor)
+COMMANDS = (demo, models, train, export, build, verify, inspect, bundle, calibrate, enroll, gallery, run, doctor)
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
 """Which extra of this project brings an import that a command may miss."""
@@ -45,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO if arguments.verbose else logging.WARNING, format="%(levelname)s: %(message)s", force=True
     )
     try:
-        with sigterm_as_interrupt():
+        with sigterm_as_interrupt(), signatures_required(getattr(arguments, "require_signature", None) or ()):
             status: int = arguments.run(arguments)
             sys.stdout.flush()
     except ImmunogateError as error:
