@@ -135,7 +135,7 @@ def read_description(named: str) -> RecogniserDescription:
         )
     try:
         data = tomllib.loads(read_bytes(path, LARGEST_FILE).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with too many digits
         raise InputError(f"{path} is no TOML: {error}") from error
     return description_of(data, str(path))
 

@@ -11,6 +11,9 @@ _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _TIFF_FORMATS = {3: "H", 4: "I"}
 
+MOST_MARKERS = 10_000
+"""Markers and fill bytes of a JPEG before its size; a file of nothing else would be looked through for seconds."""
+
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of the picture files that are taken from a folder, in lower case."""
 
@@ -69,7 +72,9 @@ def _bmp(data: bytes) -> tuple[int, int]:
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
     at = 2
-    while at + 1 < len(data):
+    for _ in range(MOST_MARKERS):
+        if at + 1 >= len(data):
+            return None
         marker = data[at + 1]
         if data[at] != 0xFF:
             return None
