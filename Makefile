@@ -63,7 +63,7 @@ fuzz: $(VENV)/.ready  ## feed every parser changed inputs for SECONDS (600), int
 
 sbom: $(VENV)/.ready  ## what is installed, as CycloneDX JSON, into out/sbom.json
 	mkdir -p out
-	$(BIN)/python tools/sbom.py --out out/sbom.json
+	$(BIN)/immunogate sbom --out out/sbom.json
 
 audit: $(VENV)/.ready  ## ask the advisory database about what is installed (needs the network; installs pip-audit)
 	$(PIP) install -q pip-audit

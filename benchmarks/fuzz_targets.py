@@ -30,8 +30,10 @@ from immunogate.runtime.runners.onnx import OnnxRunner
 from immunogate.signature import BUNDLE, proven_by, signature_over, write_signature
 
 MOST_FRAMES = 3
-TOKENS = (b"\x00", b"\xff", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"[", b'{"', b'"', b"-", b"1e999",
-          b"NaN", b"9" * 400, b"../", b"\n", b"\xff\xd8", b"\xff\xc0", b"PK\x01\x02", b"GIF89a")  # fmt: skip
+TOKENS = (
+    b"\x00", b"\xff", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"[", b'{"', b'"', b"-",
+    b"1e999", b"NaN", b"9" * 400, b"../", b"\n", b"\xff\xd8", b"\xff\xc0", b"PK\x01\x02", b"GIF89a",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

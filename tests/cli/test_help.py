@@ -45,6 +45,7 @@ def test_every_command_of_the_project_is_there() -> None:
             "verify",
             "inspect",
             "bundle",
+            "sbom",
             "calibrate",
             "enroll",
             "gallery",

@@ -22,6 +22,7 @@ from immunogate.cli import (
     inspect,
     models,
     run,
+    sbom,
     train,
     verify,
 )
@@ -29,7 +30,7 @@ from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
 from immunogate.trust import signatures_required
 
-COMMANDS = (demo, models, train, export, build, verify, inspect, bundle, calibrate, enroll, gallery, run, doctor)
+COMMANDS = (demo, models, train, export, build, verify, inspect, bundle, calibrate, enroll, gallery, run, doctor, sbom)
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
 """Which extra of this project brings an import that a command may miss."""
