@@ -14,6 +14,9 @@ _TIFF_FORMATS = {3: "H", 4: "I"}
 MOST_MARKERS = 10_000
 """Markers and fill bytes of a JPEG before its size; a file of nothing else would be looked through for seconds."""
 
+MOST_CHUNKS = 100_000
+"""Chunks of a PNG file; encoders write one for each 8 KiB or more."""
+
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of the picture files that are taken from a folder, in lower case."""
 
@@ -47,6 +50,23 @@ def jpeg_is_cut_off(data: bytes) -> bool:
     so the markers found from the end are real ones and not picture data.
     """
     return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
+def png_is_cut_off(data: bytes) -> bool:
+    """Whether a chunk of a PNG file goes beyond its end, or the end chunk is missing (ISO/IEC 15948, 5.3).
+
+    Decoders take memory of a chunk's stated length, up to 2 GiB, before they see that it is not there. More than
+    `MOST_CHUNKS` are not looked through and count as cut off too.
+    """
+    at = 8
+    for _ in range(MOST_CHUNKS):
+        head = data[at : at + 8]
+        at += 12 + int.from_bytes(head[:4], "big")  # length, name and check sum around the content
+        if len(head) < 8 or at > len(data):
+            return True
+        if head[4:] == b"IEND":
+            return False
+    return True
 
 
 def gif_is_cut_off(head: bytes, tail: bytes) -> bool:
