@@ -70,7 +70,8 @@ def _made(folder: Path) -> Path:
 def _fuzzed(name: str, seed: int, seconds: float) -> dict[str, Any]:
     """One parser in a process of its own; a process that dies is a finding with the number of its last input."""
     say(f"{name}, {seconds:.0f} s")
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # a fork of this process would share its threads' locks
+    context.set_forkserver_preload(["fuzz_targets"])
     last = context.Value("q", -1)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(name, seed, seconds, last, sender))
