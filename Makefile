@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ON_X86_LINUX := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo yes)
 TORCH ?= torch==2.13.0$(if $(ON_X86_LINUX),+cpu)
 
-.PHONY: help demo demo-real test test-slow test-integration test-gpu test-fetch gpu-all cubin pycuda lint format bench pictures wheel clean
+.PHONY: help demo demo-real test test-slow test-integration test-gpu test-fetch gpu-all cubin pycuda lint format bench fuzz sbom audit pictures wheel clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -59,6 +59,17 @@ format: $(VENV)/.ready  ## format and mend what can be mended
 
 bench: $(VENV)/.torch  ## the benchmarks, into benchmarks/results/
 	$(BIN)/python benchmarks/run_all.py
+
+fuzz: $(VENV)/.ready  ## feed every parser changed inputs for SECONDS (600), into benchmarks/results/
+	$(BIN)/python benchmarks/fuzz_parsers.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
+
+sbom: $(VENV)/.ready  ## what is installed, as CycloneDX JSON, into out/sbom.json
+	mkdir -p out
+	$(BIN)/immunogate sbom --out out/sbom.json
+
+audit: $(VENV)/.ready  ## ask the advisory database about what is installed (needs the network; installs pip-audit)
+	$(PIP) install -q pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
 
 pictures: $(VENV)/.torch  ## draw the picture of the README
 	$(BIN)/python docs/pictures.py

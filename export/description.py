@@ -19,6 +19,9 @@ else:
     import tomli as tomllib
 
 LARGEST_FILE = 64 << 10
+LARGEST_NUMBER = 1e9
+"""Of any field; TOML has whole numbers that no float holds."""
+
 COLOURS, LAYOUTS = ("RGB", "BGR", "GREY"), ("NCHW", "NHWC")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -103,8 +106,8 @@ def _expect_type(name: str, value: object) -> None:
     if not all(isinstance(part, kinds) and isinstance(part, bool) == isinstance(default, bool) for part in parts):
         three = ", or three of them" if name in ("mean", "std") else ""
         raise InputError(f"{name}: expected {' or '.join(kind.__name__ for kind in kinds)}{three}, got {value!r}")
-    if not all(abs(part) < float("inf") for part in parts if isinstance(part, float)):
-        raise InputError(f"{name}: expected finite numbers, got {value!r}")
+    if not all(abs(part) <= LARGEST_NUMBER for part in parts if isinstance(part, float | int)):
+        raise InputError(f"{name}: expected finite numbers of at most {LARGEST_NUMBER:g}, got {str(value)[:40]}")
 
 
 READY: dict[str, RecogniserDescription] = {
@@ -135,7 +138,7 @@ def read_description(named: str) -> RecogniserDescription:
         )
     try:
         data = tomllib.loads(read_bytes(path, LARGEST_FILE).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with too many digits
         raise InputError(f"{path} is no TOML: {error}") from error
     return description_of(data, str(path))
 

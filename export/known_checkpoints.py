@@ -11,7 +11,10 @@ import os
 from pathlib import Path
 
 from immunogate.errors import ImmunogateError
-from immunogate.files import sha256_of_file, write_whole
+from immunogate.files import read_bytes, sha256_of_file, write_whole
+from immunogate.limits import parse_json
+
+LARGEST_INDEX = 4 << 20
 
 
 def remember(paths: list[Path]) -> None:
@@ -38,7 +41,7 @@ def _index_path() -> Path:
 
 def _read() -> dict[str, str]:
     try:
-        data = json.loads(_index_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):
+        data = parse_json(read_bytes(_index_path(), LARGEST_INDEX).decode("utf-8"))
+    except (ImmunogateError, ValueError, RuntimeError):
         return {}
     return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}

@@ -49,6 +49,7 @@ OBJECTS = {
     },
     "runtime/runners/engine_slot.py": {"engine": "ICudaEngine", "context": "IExecutionContext"},
     "src/immunogate/engines/messages.py": {},
+    "src/immunogate/engines/host_code.py": {"runtime": "Runtime"},
 }
 """In which files TensorRT is used, and which class of it a variable there is of."""
 

@@ -20,6 +20,9 @@ _NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12
 _NODE_INPUT, _NODE_OPERATOR = 1, 4
 _TENSOR_TYPE, _TENSOR_NAME = 2, 8
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+_LONGEST_SHIFT = 63
+"""Of the last of at most ten octets of a number."""
+
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear"}
 
 Shape = tuple[int | str, ...]
@@ -169,6 +172,8 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         octet = data[at]
+        if shift > _LONGEST_SHIFT:
+            raise ValueError("a number has more than 64 bits")
         value |= (octet & 127) << shift
         at, shift = at + 1, shift + 7
         if octet < 128:

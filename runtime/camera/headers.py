@@ -11,6 +11,12 @@ _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _TIFF_FORMATS = {3: "H", 4: "I"}
 
+MOST_MARKERS = 10_000
+"""Markers and fill bytes of a JPEG before its size; a file of nothing else would be looked through for seconds."""
+
+MOST_CHUNKS = 100_000
+"""Chunks of a PNG file; encoders write one for each 8 KiB or more."""
+
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of the picture files that are taken from a folder, in lower case."""
 
@@ -46,6 +52,23 @@ def jpeg_is_cut_off(data: bytes) -> bool:
     return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
+def png_is_cut_off(data: bytes) -> bool:
+    """Whether a chunk of a PNG file goes beyond its end, or the end chunk is missing (ISO/IEC 15948, 5.3).
+
+    Decoders take memory of a chunk's stated length, up to 2 GiB, before they see that it is not there. More than
+    `MOST_CHUNKS` are not looked through and count as cut off too.
+    """
+    at = 8
+    for _ in range(MOST_CHUNKS):
+        head = data[at : at + 8]
+        at += 12 + int.from_bytes(head[:4], "big")  # length, name and check sum around the content
+        if len(head) < 8 or at > len(data):
+            return True
+        if head[4:] == b"IEND":
+            return False
+    return True
+
+
 def gif_is_cut_off(head: bytes, tail: bytes) -> bool:
     """Whether a file that begins as a GIF does not end as one: the trailer 0x3B (GIF89a, 27) is missing.
 
@@ -69,7 +92,9 @@ def _bmp(data: bytes) -> tuple[int, int]:
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
     at = 2
-    while at + 1 < len(data):
+    for _ in range(MOST_MARKERS):
+        if at + 1 >= len(data):
+            return None
         marker = data[at + 1]
         if data[at] != 0xFF:
             return None

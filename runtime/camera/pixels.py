@@ -12,7 +12,7 @@ import numpy.typing as npt
 from immunogate.errors import InputError
 from immunogate.files import read_bytes
 from immunogate.runtime.camera.capture import quieten
-from immunogate.runtime.camera.headers import jpeg_is_cut_off, picture_kind, picture_size
+from immunogate.runtime.camera.headers import jpeg_is_cut_off, picture_kind, picture_size, png_is_cut_off
 from immunogate.structs import Pixels
 
 PIXEL_LIMIT = 64_000_000
@@ -92,8 +92,9 @@ def read_picture(path: Path) -> Pixels:
 
 
 def _decode(data: bytes) -> npt.NDArray[Any] | None:
-    jpeg = picture_kind(data) == "jpeg"
-    if jpeg and jpeg_is_cut_off(data):
+    kind = picture_kind(data)
+    jpeg = kind == "jpeg"
+    if (jpeg and jpeg_is_cut_off(data)) or (kind == "png" and png_is_cut_off(data)):
         return None
     quieten()
     # IMREAD_UNCHANGED keeps 16 bits and alpha but ignores EXIF; a JPEG has neither, and phones rely on EXIF.

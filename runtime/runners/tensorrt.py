@@ -18,6 +18,7 @@ import numpy as np
 
 from immunogate.bundle import Bundle
 from immunogate.engines.compare import check
+from immunogate.engines.host_code import deserialized, expect_trusted
 from immunogate.engines.machine import this_machine
 from immunogate.engines.messages import Messages, make_logger
 from immunogate.engines.record import EngineError, EngineRecord, Machine, Profile
@@ -74,13 +75,15 @@ def open_engine(
 
     Raises:
         DeviceError: there is no driver.
-        EngineError: there is no engine, it is damaged, stale or foreign, or TensorRT does not load it.
+        EngineError: there is no engine, it is damaged, stale or foreign, it carries code that nobody trusted signed,
+            or TensorRT does not load it.
     """
     trt, machine = load_tensorrt(index)
     found = folder or engines_folder(bundle, machine.compute_capability)
     record = read_record(found, network)
     if record is None:
         raise EngineError(f"{engine_path(found, network)} was not built yet", "Build it: immunogate build")
+    expect_trusted(bundle, found, record)
     onnx = bundle.manifest.files[network_files(bundle)[network]].sha256
     check(record, str(engine_path(found, network)), onnx, machine)
     return TensorRtRunner(trt, record, read_plan(found, record), device, graphs=graphs)
@@ -132,7 +135,7 @@ class TensorRtRunner(Runner):
 
     Args:
         trt: the library, see `load_tensorrt`.
-        record: side-car of the engine, already checked.
+        record: side-car of the engine, already checked; also by `expect_trusted`, where it is version compatible.
         plan: the engine, already hashed.
         device: that runs it.
         graphs: capture runs into CUDA graphs.
@@ -157,7 +160,7 @@ class TensorRtRunner(Runner):
         self._device, self._graphs = device, graphs
         self._slots: OrderedDict[tuple[int, ...], Slot] = OrderedDict()
         self._held: set[tuple[int, ...]] = set()
-        self._engine = runtime.deserialize_cuda_engine(plan)
+        self._engine = deserialized(runtime, plan, record)
         if self._engine is None:
             raise EngineError(
                 f"TensorRT does not load the engine of {self.name}: {self._messages.take_errors()}",

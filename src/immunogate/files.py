@@ -41,10 +41,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
         InputError: the file is larger than the limit.
     """
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InputError(f"{path} has {size:,} bytes, more than the limit of {limit:,}")
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            data = b"" if size > limit else stream.read(limit + 1)  # devices and growing files say less than they hold
+        if max(size, len(data)) > limit:
+            raise InputError(f"{path} has {max(size, len(data)):,} bytes, more than the limit of {limit:,}")
+        return data
     except OSError as error:
         raise UsageError(f"{path} can not be read: {error.strerror}") from error
 

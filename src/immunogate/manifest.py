@@ -12,6 +12,7 @@ from typing import Any
 from immunogate.decoding import decode
 from immunogate.errors import BundleError
 from immunogate.files import sha256_of_bytes
+from immunogate.limits import parse_json
 from immunogate.structs import CROP_SIZE, SIGNALS
 from immunogate.views import VIEWS
 
@@ -370,8 +371,8 @@ class Manifest:
             BundleError: not JSON, or a field is missing, unknown or of the wrong type; it is named.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = parse_json(text)
+        except ValueError as error:
             raise BundleError(f"{MANIFEST_NAME} is not JSON: {error}") from error
         if isinstance(data, dict):  # before all else: another version may have other fields
             _expect_version(data.get("manifest_version", MANIFEST_VERSION))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -42,6 +43,8 @@ def read_npz(
         wanted = [key for key in (*required, *optional) if key in archive.files]
         _check_size(archive, wanted, origin, limit)
         try:
+            for key in wanted:
+                _check_header(archive, key)
             return {key: archive[key] for key in wanted}
         except Exception as error:  # as above
             raise _unreadable(origin, error) from error
@@ -49,6 +52,26 @@ def read_npz(
 
 def _unreadable(origin: str, error: Exception) -> InputError:
     return InputError(f"{origin}: expected a whole .npz archive, got a damaged or other file ({error})", _MEND)
+
+
+def _check_header(archive: np.lib.npyio.NpzFile, key: str) -> None:
+    """An array's header says how much memory it is given before a byte is read: it must be what is there.
+
+    Raises:
+        ValueError: it says another length, holds objects, or is of another version.
+    """
+    if archive.zip is None:
+        return
+    name = key if key in archive.zip.namelist() else f"{key}.npy"
+    with archive.zip.open(name) as stream:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"{key} is of version {version}")
+        shape, _, kind = readers[version](stream)
+        stated, there = math.prod(shape) * kind.itemsize, archive.zip.getinfo(name).file_size - stream.tell()
+        if kind.hasobject or min(shape, default=0) < 0 or stated != there:
+            raise ValueError(f"{key} states {stated:,} bytes of {kind}, {max(there, 0):,} are there")
 
 
 def _check_size(archive: np.lib.npyio.NpzFile, wanted: Sequence[str], origin: str, limit: int) -> None:

@@ -44,6 +44,8 @@ def test_every_command_of_the_project_is_there() -> None:
             "export",
             "verify",
             "inspect",
+            "bundle",
+            "sbom",
             "calibrate",
             "enroll",
             "evaluate",

@@ -102,11 +102,6 @@ def test_engines_for_other_gpus_too() -> None:
     assert [item.field for item in differences(RECORD, ONNX, larger)] == ["device_name"]
 
 
-def test_a_version_compatible_plan_is_refused_before_all_else() -> None:
-    with pytest.raises(EngineError, match=r"runs code that it carries.*without --version-compatible"):
-        check(replace(RECORD, flags=Flags(version_compatible=True)), "e", ONNX, MACHINE)
-
-
 def test_profiles_admit_what_lies_between() -> None:
     profile = Profile((1, 3, 32, 32), (1, 3, 384, 640), (1, 3, 640, 640))
     assert profile.admits((1, 3, 640, 32))

@@ -275,13 +275,12 @@ def test_an_engine_that_is_not_what_its_side_car_says(tiny_bundle: Bundle, devic
         opened(tiny_bundle, "recogniser", device, engines)
 
 
-def test_a_version_compatible_engine_is_never_loaded(
+def test_a_version_compatible_engine_of_an_unsigned_bundle_is_not_loaded(
     tiny_bundle: Bundle, device: Device, fake_machine: Any, here: Any, tmp_path: Path
 ) -> None:
     folder = build_all(fake_machine, tiny_bundle, here, tmp_path, Flags(version_compatible=True))
-    with pytest.raises(EngineError, match=r"runs code that it carries.*signed bundles.*without --version-compatible"):
+    with pytest.raises(EngineError, match=r"runs code that it carries.*signed bundle.*without --version-compatible"):
         opened(tiny_bundle, "recogniser", device, folder)
-    assert not hasattr(fake_machine.Runtime, "engine_host_code_allowed")
 
 
 def test_without_an_engine_it_says_how_to_get_one(

@@ -267,6 +267,6 @@ def read_settings(
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = tomllib.loads(read_bytes(path, SETTINGS_LIMIT).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with too many digits
         raise UsageError(f"{path} is not TOML: {error}") from error
     return parsed

@@ -12,6 +12,7 @@ from pathlib import Path
 from immunogate import __version__
 from immunogate.cli import (
     build,
+    bundle,
     calibrate,
     demo,
     doctor,
@@ -24,15 +25,17 @@ from immunogate.cli import (
     profile,
     report,
     run,
+    sbom,
     train,
     verify,
 )
 from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
+from immunogate.trust import signatures_required
 
 COMMANDS = (
-    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, run, profile,
-    doctor,
+    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run,
+    profile, doctor, sbom,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO if arguments.verbose else logging.WARNING, format="%(levelname)s: %(message)s", force=True
     )
     try:
-        with sigterm_as_interrupt():
+        with sigterm_as_interrupt(), signatures_required(getattr(arguments, "require_signature", None) or ()):
             status: int = arguments.run(arguments)
             sys.stdout.flush()
     except ImmunogateError as error:

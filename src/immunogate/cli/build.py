@@ -204,7 +204,7 @@ def _report(
         print(f"{record.network:<12}{record.precision:<14}{record.engine_bytes / 1e6:>8.1f} MB  {state}  {result.path}")
         print(f"  {entry['trtexec']}")
     if any(result.record.flags.version_compatible for result in results):
-        print("version compatible engines carry code: this release writes them and does not load them")
+        print("version compatible engines carry code and are loaded only when signed: immunogate bundle sign --engines")
     print(f"next: immunogate verify {bundle.folder} --engines-only --faces FACES.npz")
 
 

@@ -39,6 +39,11 @@ def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> 
         parser.add_argument("bundle", nargs="?", **words)
     else:
         parser.add_argument("--bundle", **words)
+    parser.add_argument(
+        "--require-signature", type=Path, action="append", metavar="PUBLIC.pem",
+        help="open the bundle only if this key signed it; given again, one of these keys "
+        "(IMMUNOGATE_TRUSTED_KEYS asks for all commands)",
+    )  # fmt: skip
 
 
 def add_backend(parser: argparse._ActionsContainer) -> None:

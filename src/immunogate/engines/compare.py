@@ -7,11 +7,6 @@ from dataclasses import dataclass
 
 from immunogate.engines.record import AMPERE, ANY_AMPERE, THIS_GPU, EngineError, EngineRecord, Machine
 
-UNSIGNED = (
-    "it is version compatible, and loading such a plan runs code that it carries: that is only for signed bundles, "
-    "which this release does not have yet"
-)
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -51,7 +46,7 @@ def differences(record: EngineRecord, onnx_sha256: str, machine: Machine) -> lis
 
 
 def check(record: EngineRecord, where: str, onnx_sha256: str, machine: Machine) -> None:
-    """Refuse an engine that must not be loaded here.
+    """Refuse an engine that does not fit here; whether it may carry code is for `immunogate.engines.host_code` to say.
 
     Args:
         record: its side-car.
@@ -60,11 +55,9 @@ def check(record: EngineRecord, where: str, onnx_sha256: str, machine: Machine) 
         machine: this one.
 
     Raises:
-        EngineError: it is version compatible, or was built for something else; the field is named.
+        EngineError: it was built for something else; the field is named.
     """
-    mend = f"Build it again on this device: immunogate build --network {record.network}"
-    if record.flags.version_compatible:
-        raise EngineError(f"{where} is not loaded: {UNSIGNED}", f"{mend} without --version-compatible")
     found = differences(record, onnx_sha256, machine)
     if found:
+        mend = f"Build it again on this device: immunogate build --network {record.network}"
         raise EngineError(f"{where} does not fit: {'; '.join(map(str, found))}", mend)

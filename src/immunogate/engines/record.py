@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from immunogate.errors import ImmunogateError
+from immunogate.limits import parse_json
 
 SCHEMA = 1
 """Version of the side-car's fields."""
@@ -150,8 +151,8 @@ class EngineRecord:
         """
         mend = "Build the engine again: immunogate build"
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = parse_json(text)
+        except ValueError as error:
             raise EngineError(f"{where} is not JSON: {error}", mend) from error
         if isinstance(data, dict) and data.get("schema") != SCHEMA:
             version = data.get("schema")

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from immunogate.errors import InputError, UsageError
 from immunogate.runtime.camera import as_bgr, pixels, read_picture
-from immunogate.runtime.camera.headers import picture_kind, picture_size
+from immunogate.runtime.camera.headers import MOST_CHUNKS, MOST_MARKERS, picture_kind, picture_size
 
 FORMATS = [".jpg", ".png", ".bmp", ".webp", ".tif"]
 
@@ -202,3 +202,31 @@ def test_a_missing_file_is_wrong_use(tmp_path: Path) -> None:
 
 def test_a_gif_is_no_still_picture() -> None:
     assert picture_kind(b"GIF89a" + bytes(10)) is None
+
+
+@pytest.mark.parametrize("length", [1 << 20, 1 << 30, (1 << 31) - 1])
+def test_a_png_chunk_longer_than_its_file_takes_no_memory(
+    tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV would take that much before it sees that the file ends."""
+    whole = cv2.imencode(".png", np.zeros((24, 40, 3), np.uint8))[1].tobytes()
+    path = tmp_path / "p.png"
+    path.write_bytes(whole)
+    assert read_picture(path).shape == (24, 40, 3)
+    monkeypatch.setattr(cv2, "imdecode", lambda *words: pytest.fail("it was decoded"))
+    at = whole.index(b"IDAT") - 4
+    path.write_bytes(whole[:at] + length.to_bytes(4, "big") + whole[at + 4 :])
+    with pytest.raises(InputError, match="damaged or cut off"):
+        read_picture(path)
+
+
+def test_a_png_of_endless_chunks_and_a_jpeg_of_endless_markers(tmp_path: Path) -> None:
+    whole = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    path, filler = tmp_path / "p", b"\0\0\0\0tEXt\0\0\0\0"
+    path.write_bytes(whole[:33] + filler * (MOST_CHUNKS + 1) + whole[33:])
+    with pytest.raises(InputError, match="damaged or cut off"):
+        read_picture(path)
+    jpeg = cv2.imencode(".jpg", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    path.write_bytes(jpeg[:2] + b"\xff" * (MOST_MARKERS + 1) + jpeg[2:])
+    with pytest.raises(InputError, match="header is damaged"):
+        read_picture(path)
