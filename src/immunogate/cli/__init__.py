@@ -10,11 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from immunogate import __version__
-from immunogate.cli import build, calibrate, demo, doctor, enroll, export, gallery, inspect, models, run, train, verify
+from immunogate.cli import (
+    audit,
+    build,
+    calibrate,
+    demo,
+    doctor,
+    enroll,
+    export,
+    gallery,
+    inspect,
+    models,
+    replay,
+    run,
+    train,
+    verify,
+)
 from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
 
-COMMANDS = (demo, models, train, export, build, verify, inspect, calibrate, enroll, gallery, run, doctor)
+COMMANDS = (demo, models, train, export, build, verify, inspect, calibrate, enroll, gallery, run, audit, replay, doctor)
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
 """Which extra of this project brings an import that a command may miss."""
