@@ -117,6 +117,8 @@ def test_the_fences_around_third_parties(path: Path) -> None:
         assert not {"torch", "onnx", "onnxruntime", "matplotlib"} & loading
     if not name.startswith(("runtime/", "export/", "calib/precision/")):
         assert "onnxruntime" not in always
+    assert "cryptography" not in loading, "an extra, for crops that are kept"
+    assert name == "runtime/audit/evidence.py" or "cryptography" not in always
     assert "art" not in loading, "the attack library is an extra"
     assert name == "src/immunogate/networks/attacks/boundary.py" or "art" not in always
 

@@ -90,7 +90,7 @@ def verify(reader: AuditReader, expected: str | None = None, watch: Watch = lamb
     except _MisfitError as misfit:
         found.problem, found.problem_at = str(misfit), misfit.at
     except AuditError as error:  # a page or a part that can not be read: the record behind the last good one
-        found.problem, found.problem_at = str(error.what), walk and walk.sequence + 1
+        found.problem, found.problem_at = error.what, walk.sequence + 1 if walk else None
     return found
 
 

@@ -48,6 +48,8 @@ def test_every_command_of_the_project_is_there() -> None:
             "enroll",
             "gallery",
             "run",
+            "audit",
+            "replay",
             "doctor",
             "build",
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from audit_kills import frame_of
+from kill_writer import frame_of
 
 from immunogate.runtime.audit.log import AuditLog
 from immunogate.runtime.audit.settle import Settlement

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audit_kills import frame_of
+from kill_writer import frame_of
 
 from immunogate.errors import AuditError, InputError, MissingExtraError, UsageError
 from immunogate.runtime.audit.evidence import EvidenceKey, Sealed, key_from, make_key

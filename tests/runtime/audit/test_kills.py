@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 CODE = (
-    "import dataclasses, json, sys; from pathlib import Path; from audit_kills import kill_again_and_again as kill\n"
+    "import dataclasses, json, sys; from pathlib import Path; from kill_writer import kill_again_and_again as kill\n"
     "print(json.dumps(dataclasses.asdict(kill(Path(sys.argv[1]), int(sys.argv[2]), 7, pruning=sys.argv[3] == 'yes'))))"
 )
 MEMORY = Path("/dev/shm")

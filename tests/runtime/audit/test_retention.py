@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from audit_kills import frame_of
+from kill_writer import frame_of
 
 from immunogate.errors import UsageError
 from immunogate.runtime.audit.log import AuditLog, Entry

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit_kills import frame_of
+from kill_writer import frame_of
 
 from immunogate.errors import AuditError, RelayError, UsageError
 from immunogate.runtime.audit.log import AuditLog

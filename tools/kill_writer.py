@@ -158,7 +158,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def main() -> int:
-    """For trying out: ``python tools/audit_kills.py FILE KILLS SEED``."""
+    """For trying out: ``python tools/kill_writer.py FILE KILLS SEED``."""
     counts = kill_again_and_again(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     print(counts)
     return 1 if counts.problems else 0
