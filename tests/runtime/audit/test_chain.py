@@ -83,6 +83,14 @@ def test_two_records_that_change_places_show(path: Path, tamper: Tamper) -> None
     assert verified(path).problem_at == 2
 
 
+def test_a_record_that_fits_its_own_digest_does_not_fit_the_next(path: Path, tamper: Tamper) -> None:
+    before, changed = rows_of(path)[2][0], rows_of(path)[3][0]
+    body = changed.body.replace(b'"done"', b'"DONE"').replace(b'"deny"', b'"DENY"')
+    assert body != changed.body
+    tamper("UPDATE records SET body = ?, digest = ? WHERE sequence = 4", body, link(before.digest, body))
+    assert verified(path).problem_at == 5
+
+
 def test_a_cut_off_end_with_a_mended_head_shows_against_a_noted_head(path: Path, tamper: Tamper) -> None:
     noted = "{}:{}".format(*verified(path).head)
     tamper("DELETE FROM records WHERE sequence > 6")
