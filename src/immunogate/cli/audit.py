@@ -52,7 +52,7 @@ def _add_wanted(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="2026-11-23 or 2026-11-23T08:30:00Z; UTC")
     parser.add_argument("--until", metavar="TIME", help="likewise; itself not included")
     parser.add_argument("--person", help="allowed or not")
-    parser.add_argument("--outcome", choices=OUTCOMES)
+    parser.add_argument("--outcome", choices=OUTCOMES, help="of a decision")
     parser.add_argument("--kind", choices=KINDS, help="of the record (default: all)")
 
 
