@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ON_X86_LINUX := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo yes)
 TORCH ?= torch==2.13.0$(if $(ON_X86_LINUX),+cpu)
 
-.PHONY: help demo demo-real test test-slow test-integration test-gpu test-fetch gpu-all cubin pycuda lint format bench fuzz sbom audit pictures wheel clean
+.PHONY: help demo demo-real test test-slow test-integration test-gpu test-fetch test-kills gpu-all cubin pycuda lint format bench fuzz sbom audit pictures wheel clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -37,6 +37,9 @@ test-gpu: $(VENV)/.ready  ## the tests that need an NVIDIA GPU; none of them may
 
 test-fetch: $(VENV)/.ready  ## the tests that download public wheels (TensorRT's bindings, TensorRT-RTX)
 	$(BIN)/python -m pytest -m "fetch"
+
+test-kills: $(VENV)/.ready  ## kill a writer of decisions 200 times; counts into benchmarks/results/audit_kills.json
+	nice $(BIN)/python benchmarks/audit_kills.py
 
 gpu-all:  ## on a machine with a GPU: tests, sanitizers, benchmarks, into out/gpu (docs/gpu_check.md); installs nothing
 	PYTHON=$$([ -x $(BIN)/python ] && echo $(BIN)/python || echo python3) tools/gpu_check.sh

@@ -37,6 +37,8 @@ BENCHMARKS = {
     "bench_precision": "bench_precision",
     "bench_networks": "bench_networks",
     "bench_training": "bench_training",
+    "bench_audit": "bench_audit",
+    "audit_kills": "audit_kills",
     "verification": "verification_mobilefacenet_lfw_dev",
     "bench_gpu_kernels": "bench_gpu_kernels",
     "bench_gpu_path": "bench_gpu_path",

@@ -37,6 +37,8 @@ class Reason(str, Enum):
     """The frame was too old when it was decided."""
     ERROR = "error"
     """Something failed on the way; the decision's detail says what."""
+    NOT_RECORDED = "not_recorded"
+    """It would have been an allow, and its record could not be made durable."""
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,7 @@ class Gate:
             "seed": antibodies.seed,
             "clones": antibodies.clones,
             "size": int(antibodies.sizes()[row]),
+            "sha256": antibodies.digest(row),
         }
         look.verdict = judge(look.found, look.apart, self._policy, look.track)
 

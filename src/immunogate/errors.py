@@ -47,6 +47,14 @@ class GalleryError(ImmunogateError):
     """A gallery is damaged, can not be written, or belongs to another bundle."""
 
 
+class AuditError(ImmunogateError):
+    """A record of decisions is damaged or was changed, can not be written, or is not one."""
+
+
+class RelayError(ImmunogateError):
+    """What a gate was to set off after an allow failed, or did not end in time."""
+
+
 class CameraError(ImmunogateError):
     """A camera or video can not be opened or stopped delivering frames."""
 

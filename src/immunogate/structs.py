@@ -6,6 +6,7 @@ right, y down, origin at the centre of the top left pixel.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -149,6 +150,11 @@ class Antibodies:
         sizes: npt.NDArray[np.int64] = (self.weights[:, 0] > 0.5).sum(axis=1, dtype=np.int64)
         return sizes
 
+    def digest(self, row: int) -> str:
+        """SHA-256 of one face's antibodies: shape and weights, little endian. The same hash is the same bits."""
+        weights = np.ascontiguousarray(self.weights[row], "<f4")
+        return hashlib.sha256(np.array(weights.shape, "<i8").tobytes() + weights.tobytes()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Match:
@@ -186,7 +192,7 @@ class Decision:
         attack_score: 1 - cosine of raw and purified embedding, in [0, 2]; large where purifying changed the identity.
         confirmations: agreeing frames so far, this one included.
         box: left, top, right, bottom of the face in pixels.
-        antibody: mode, seed, clones and size of the antibody.
+        antibody: mode, seed, clones, size and SHA-256 (`Antibodies.digest`) of the antibody.
         bundle: hash of the bundle's manifest.
         latency_ms: milliseconds spent in each stage for this frame.
         detail: for a deny that came from an error, the error's words.

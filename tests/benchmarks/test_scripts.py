@@ -54,6 +54,15 @@ def test_clones(run_script: RunScript) -> None:
     assert cases["25"]["ours"]["median_ms"] < cases["100"]["every_clone_rebuilt"]["median_ms"]
 
 
+def test_audit(run_script: RunScript) -> None:
+    measured = run_script("bench_audit")["measured"]
+    assert 0 < measured["record"]["p50_ms"] <= measured["record"]["p99_ms"] <= measured["record"]["max_ms"]
+    if "record and crop" in measured:
+        assert measured["record and crop"]["bytes_per_decision"] > measured["record"]["bytes_per_decision"] + 12544
+    kills = run_script("audit_kills")["measured"]
+    assert [(one["kills"], one["problems"]) for one in kills.values()] == [(5, []), (5, [])]
+
+
 def test_host(run_script: RunScript) -> None:
     try:
         find_compiler()

@@ -51,6 +51,8 @@ def test_every_command_of_the_project_is_there() -> None:
             "evaluate",
             "gallery",
             "run",
+            "audit",
+            "replay",
             "doctor",
             "build",
             "evaluate",

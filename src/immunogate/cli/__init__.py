@@ -11,6 +11,7 @@ from pathlib import Path
 
 from immunogate import __version__
 from immunogate.cli import (
+    audit,
     build,
     bundle,
     calibrate,
@@ -23,6 +24,7 @@ from immunogate.cli import (
     inspect,
     models,
     profile,
+    replay,
     report,
     run,
     sbom,
@@ -34,8 +36,8 @@ from immunogate.errors import ImmunogateError, MissingExtraError
 from immunogate.trust import signatures_required
 
 COMMANDS = (
-    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run,
-    profile, doctor, sbom,
+    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run, audit,
+    replay, profile, doctor, sbom,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from immunogate.cli.audit_flags import add_audit, check_audit, opened_settlement
 from immunogate.cli.common import (
     add_backend,
     add_bundle,
@@ -25,6 +26,7 @@ from immunogate.errors import UsageError
 if TYPE_CHECKING:
     from immunogate.bundle import Bundle
     from immunogate.runtime.annotate import VideoSink
+    from immunogate.runtime.audit.settle import Settlement
     from immunogate.runtime.camera import Camera
     from immunogate.runtime.decide import Policy
     from immunogate.runtime.pipeline import Gate
@@ -78,6 +80,7 @@ def add_parser(subparsers: Any) -> None:
     limits.add_argument(
         "--max-decision-age-ms", metavar="MS", type=float, default=500.0, help="older is a deny (default 500 ms)"
     )
+    add_audit(parser)
     machine = parser.add_argument_group("how it runs")
     machine.add_argument("--mode", help="inference mode instead of the bundle's; needs --threshold")
     machine.add_argument("--seed", metavar="N", type=int, help="of drawn clones, instead of the bundle's")
@@ -105,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.max_frames is not None and arguments.max_frames < 1:
         raise UsageError(f"--max-frames must be at least 1, got {arguments.max_frames}")
+    check_audit(arguments)
     bundle = opened_bundle(arguments.bundle)
     antibody_settings(bundle.manifest.purifier, arguments.mode, arguments.seed)  # an unknown mode is named first
     policy = policy_for(bundle, arguments)
@@ -130,7 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
         rate = getattr(camera, "fps", ANNOTATED_RATE)  # a recording tells its own
         video = stack.enter_context(VideoSink(arguments.annotate, rate)) if arguments.annotate else None
         summary = Summary(runners=runners)
-        _stream(Gate(chain, templates, policy, bundle.sha256), camera, arguments, video, summary)
+        settlement = opened_settlement(stack, arguments, bundle, chain, policy, templates)
+        _stream(Gate(chain, templates, policy, bundle.sha256), camera, arguments, video, summary, settlement)
     _finish(summary, arguments)
     return 0
 
@@ -170,13 +175,20 @@ def policy_for(bundle: Bundle, arguments: argparse.Namespace) -> Policy:
 
 
 def _stream(
-    gate: Gate, camera: Camera, arguments: argparse.Namespace, video: VideoSink | None, summary: Summary
+    gate: Gate,
+    camera: Camera,
+    arguments: argparse.Namespace,
+    video: VideoSink | None,
+    summary: Summary,
+    settlement: Settlement | None,
 ) -> None:
     stop = StopRequest()
     with stop.listening():
         for frame in _with_progress(camera):
             with stop.shielded():
                 result = gate.process(frame)
+                if settlement is not None:
+                    result = settlement.settle(result)
                 summary.add(result)
                 for decision in result.decisions:
                     write_decision(decision, arguments.json, sys.stdout)
