@@ -36,8 +36,8 @@ from immunogate.errors import ImmunogateError, MissingExtraError
 from immunogate.trust import signatures_required
 
 COMMANDS = (
-    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run, audit,
-    replay, profile, doctor, sbom,
+    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run,
+    audit, replay, profile, doctor, sbom,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
