@@ -36,6 +36,8 @@ BENCHMARKS = {
     "bench_precision": "bench_precision",
     "bench_networks": "bench_networks",
     "bench_training": "bench_training",
+    "bench_capture": "bench_capture",
+    "bench_outages": "bench_outages",
     "verification": "verification_mobilefacenet_lfw_dev",
     "bench_gpu_kernels": "bench_gpu_kernels",
     "bench_gpu_path": "bench_gpu_path",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from immunogate.runtime.camera.several import Cameras
 from immunogate.runtime.chain import FaceChain
 from immunogate.runtime.pipeline import Begun, FrameResult, Gate, recognise_together
+from immunogate.structs import Frame
 
 BUDGET_SHARE = 0.25
 """Part of the longest age of a decision that the first frame of a round may spend on waiting for the others."""
@@ -27,16 +28,16 @@ class Gates:
         self._chain = chain
         self._budget_ns = budget_ms * 1e6
 
-    def round(self, cameras: Cameras) -> list[FrameResult]:
-        """Wait for a frame, add those of other cameras that are there meanwhile, and decide about all of them.
+    def round(self, first: Frame, cameras: Cameras) -> list[FrameResult]:
+        """Decide about a frame, and about those of other cameras that are there meanwhile.
 
-        Each frame is taken from its camera just before its faces are sought, so it is the newest.
+        Each further frame is taken from its camera just before its faces are sought, so it is the newest.
 
         Returns:
-            One result for each frame; empty once all cameras are over.
+            One result for each frame, in the order in which they were taken.
         """
         begun: list[Begun] = []
-        frame = cameras.next()
+        frame: Frame | None = first
         while frame is not None:
             begun.append(self._gates[frame.camera].begin(frame))
             oldest = min(one.frame.captured_ns for one in begun)

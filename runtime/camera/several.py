@@ -34,6 +34,7 @@ class Cameras:
             for name, (order, patience) in orders.items()
         }
         self._served = dict.fromkeys(self._cameras, 0)  # by a count of all frames: no clock can mislead it
+        self._frames = dict.fromkeys(self._cameras, 0)
         self._count = 0
 
     def expect_any(self) -> None:
@@ -73,7 +74,21 @@ class Cameras:
             if frame is not None:  # its worker may just have failed
                 self._count += 1
                 self._served[name] = self._count
+                self._frames[name] += 1
                 return frame
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Of each camera: frames handed out and skipped, times reopened, outages by kind, workers left behind."""
+        return {
+            name: {
+                "frames": self._frames[name],
+                "skipped": camera.skipped,
+                "reopened": camera.reopened,
+                "outages": dict(camera.outages),
+                "abandoned": camera.abandoned,
+            }
+            for name, camera in self._cameras.items()
+        }
 
     def __iter__(self) -> Iterator[LiveCamera]:
         return iter(self._cameras.values())

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from immunogate.errors import InputError, UsageError
+from immunogate.errors import InputError
 from immunogate.files import read_bytes
 
 if sys.version_info >= (3, 11):
@@ -228,7 +228,9 @@ class _Reader:
     def _wrong(self, where: str, name: str, what: str) -> InputError:
         dotted = ".".join(part for part in (where, name) if part)
         line = self._line_of(where, name)
-        return InputError(f"{self._path}{f', line {line}' if line else ''}: {dotted}: {what}", "Mend it and check again")
+        return InputError(
+            f"{self._path}{f', line {line}' if line else ''}: {dotted}: {what}", "Mend it and check again"
+        )
 
     def _line_of(self, where: str, name: str) -> int | None:
         """The line of a field, of its table where it stands inline, None where neither is found."""
@@ -236,7 +238,7 @@ class _Reader:
         for number, line in enumerate(self._lines, 1):
             if found := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
                 table = re.sub(r"[\"']|\s*(?=\.)|(?<=\.)\s*", "", found.group(1))
-                header = number if table in (where, name if not where else where) else header
+                header = number if table in (where, where or name) else header
             elif name and table == where and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line):
                 return number
         return header

@@ -100,8 +100,7 @@ def run_outages(folder: Path, total: int, seed: int, cameras: int = 3, longest_s
         "left_behind": {
             "processes": 0 if gone else sum(map(is_alive, pids)),
             "abandoned": sum(camera.abandoned for camera in gate),
-            "names_in_dev_shm": len(_left_behind()["shm"] - before["shm"]),
-            "open_files": _left_behind()["files"] - before["files"],
+            **{what: count - before[what] for what, count in _left_behind().items()},
             "threads": len([one for one in threading.enumerate() if one.name.startswith("camera ")]),
         },
     }
@@ -114,5 +113,10 @@ def _gone(pids: list[int], seconds: float = 5.0) -> bool:
     return not any(map(is_alive, pids))
 
 
-def _left_behind() -> dict[str, Any]:
-    return {"shm": set(os.listdir("/dev/shm")), "files": len(os.listdir("/proc/self/fd"))}  # noqa: PTH208
+def _left_behind() -> dict[str, int]:
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return {
+        "names_in_dev_shm": sum("immunogate" in name for name in os.listdir("/dev/shm")),  # noqa: PTH208
+        "memory_still_mapped": sum("immunogate-frames" in line for line in maps),
+        "open_files": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+    }

@@ -42,11 +42,12 @@ class FrameMemory:
 
         A copy, since the worker could write on: what is detected has to be what is recognised.
         """
-        return self._view(slot, height, width).copy()
+        return np.array(self._view(slot, height, width))
 
     def _view(self, slot: int, height: int, width: int) -> Pixels:
         count = height * width * 3
-        return np.frombuffer(self._bytes, np.uint8, count, slot * SLOT_BYTES).reshape(height, width, 3)
+        flat: Pixels = np.frombuffer(self._bytes, np.uint8, count, slot * SLOT_BYTES)
+        return flat.reshape(height, width, 3)
 
 
 def new_descriptor() -> int:

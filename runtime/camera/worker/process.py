@@ -127,7 +127,7 @@ def worker_command() -> list[str]:
 def _start(command: Sequence[str], link: int, memory: int) -> subprocess.Popen[bytes]:
     # Libraries write addresses, passwords and all, to stderr; whoever asks OpenCV to be loud wants to see it.
     loud = {"OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL", "GST_DEBUG"} & set(os.environ)
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 (this interpreter, and words of our own)
         [*command, str(link), str(memory), *sys.path],
         pass_fds=(link, memory),
         stdin=subprocess.DEVNULL,

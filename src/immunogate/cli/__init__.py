@@ -13,6 +13,7 @@ from immunogate import __version__
 from immunogate.cli import (
     build,
     calibrate,
+    config,
     demo,
     doctor,
     enroll,
@@ -30,7 +31,8 @@ from immunogate.cli.interrupt import sigterm_as_interrupt
 from immunogate.errors import ImmunogateError, MissingExtraError
 
 COMMANDS = (
-    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, run, doctor,
+    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, config, run,
+    doctor,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
