@@ -8,7 +8,7 @@ is seen, and imports nothing, so that hundreds of lives take seconds. What it do
     {"log": PATH, "seed": 1, "outages": 10}      so many lives that end in a drawn outage, then one that does not
     {"log": PATH, "plan": ["die", "stall"]}      lives that end so, in this order, then one that does not
 
-Each life appends its process number and its end to the log. All bytes of frame n have the value n mod 251.
+An end "garbage 3" is the fourth kind of garbage. Each life appends its process number and its end to the log. All bytes of frame n have the value n mod 251.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class FakeCamera:
             if draw.random() < 0.3:
                 self.size = draw.choice(SIZES)
             self.frame(**({"wall": draw.uniform(0, 4e9)} if draw.random() < 0.1 else {}))  # a wall clock that jumps
-        getattr(self, end.replace(" ", "_"))(draw)
+        name, _, way = end.partition(" ")
+        getattr(self, name)(draw, *filter(None, [way]))
 
     def stall(self, draw: Random) -> NoReturn:
         """As a driver that hangs: deaf to everything but SIGKILL."""
@@ -103,7 +104,7 @@ class FakeCamera:
     def over(self, draw: Random) -> None:
         self.send(ENDED)
 
-    def garbage(self, draw: Random) -> None:
+    def garbage(self, draw: Random, way: str = "") -> None:
         ways: list[Any] = [
             lambda: self.socket.send(draw.randbytes(draw.randint(1, 900))),
             lambda: self.send(FRAME, magic=b"PNG\r", height=9, width=9),
@@ -120,7 +121,7 @@ class FakeCamera:
             lambda: self.send(FAILED, b"\xff\xfe"),
         ]
         self.frame()  # so that a frame of index 0 comes twice
-        draw.choice(ways)()
+        (ways[int(way)] if way else draw.choice(ways))()
         time.sleep(60)
 
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from immunogate.runtime.camera import live
 from immunogate.runtime.camera.live import LiveCamera, expect_open
 from immunogate.runtime.camera.opening import order_for
 from immunogate.runtime.camera.patience import Patience
+from immunogate.runtime.camera.worker.process import WorkerProcess
 from immunogate.structs import Pixels
 
 WriteVideo = Callable[..., Path]
@@ -103,6 +105,22 @@ def test_a_worker_that_ends_badly_is_replaced(fake: OpenFake, log: Path, end: st
     assert camera.outages == {kind: 2}
     assert camera.reopened == 2
     assert not any(is_alive(pid) for pid, _ in lives(log)[:2]), "a worker was left behind"
+
+
+def test_every_kind_of_garbage_is_seen_as_such(fake: OpenFake, log: Path) -> None:
+    kinds = [f"garbage {number}" for number in range(13)]
+    camera = fake(*kinds, patience=replace(QUICK, read_s=30))
+    frames_until(camera, log, 14)
+    assert camera.outages == {"garbage": 13}
+
+
+def test_the_last_words_of_a_worker_that_left_mail_unread_are_heard() -> None:
+    code = "import socket, sys; socket.socket(fileno=int(sys.argv[1])).send(b'farewell')"
+    worker = WorkerProcess([sys.executable, "-S", "-c", code], b"an order that nobody reads")
+    worker._process.wait(30)
+    assert worker.receive(5) == b"farewell"
+    assert worker.receive(5) == b""
+    assert worker.end(QUICK, at_once=False)
 
 
 def test_indices_and_clocks_go_on_over_an_outage(fake: OpenFake, log: Path) -> None:
