@@ -29,6 +29,7 @@ BENCHMARKS = {
     "bench_host": "bench_host",
     "bench_basis": "bench_basis",
     "bench_pipeline": "bench_pipeline",
+    "bench_listening": "bench_listening",
     "bench_alignment": "bench_alignment",
     "bench_detector": "bench_detector",
     "bench_recogniser": "bench_recogniser",

@@ -27,6 +27,7 @@ from immunogate.runtime.gallery import Templates
 from immunogate.runtime.gpu.answers import Answers
 from immunogate.runtime.gpu.face_path import FacePath
 from immunogate.runtime.gpu.wiring import detector_for, face_path_for
+from immunogate.runtime.profile.spans import span
 from immunogate.runtime.purify import Purifier, kernels_for
 from immunogate.runtime.recognise import LARGEST_BATCH, Recogniser, mean_embedding, spread
 from immunogate.runtime.runners.base import Network, Role, Runner
@@ -119,7 +120,8 @@ class FaceChain:
         Raises:
             ValueError: the landmarks are impossible.
         """
-        return thumbnail(align(pixels, landmarks), self.purifier.mean)
+        with span("glance"):
+            return thumbnail(align(pixels, landmarks), self.purifier.mean)
 
     def crop(self, pixels: Pixels, landmarks: Floats) -> tuple[Pixels, Quality]:
         """The upright, aligned (112, 112) grey crop of one face and its quality.
@@ -127,9 +129,11 @@ class FaceChain:
         Raises:
             ValueError: the landmarks are impossible.
         """
-        better = upright(self.detector, pixels, landmarks)
-        crop = align(pixels, better)
-        return crop, quality(better, crop)
+        with span("upright"):
+            better = upright(self.detector, pixels, landmarks)
+        with span("crop"):
+            crop = align(pixels, better)
+            return crop, quality(better, crop)
 
     def recognise(
         self,
@@ -165,7 +169,8 @@ class FaceChain:
             purified = self.purifier.purify(faces, self.purifier.key(frames, numbers))
         batch, kept, pixels = purified.faces.shape
         with clock.stage("recognise"):
-            views = self.recogniser.views(purified.faces.reshape(-1, pixels))
+            with span("views"):
+                views = self.recogniser.views(purified.faces.reshape(-1, pixels))
             both = self.recogniser.embed(np.concatenate([faces, views.reshape(-1, pixels)]))
         looks = both[batch:].reshape(batch, kept * views.shape[1], -1)
         clean = mean_embedding(looks)
@@ -205,6 +210,9 @@ def open_chain(
     longest_side: int = LONGEST_SIDE,
     backend: str = "cpu",
     runner: str = "cpu",
+    clones: int | None = None,
+    top_k: int | None = None,
+    batch: int = LARGEST_BATCH,
 ) -> FaceChain:
     """Load a bundle's networks and basis, each verified.
 
@@ -218,6 +226,9 @@ def open_chain(
             rounding alone. A chain on a GPU has to be used by the thread that opened it. Where the networks can run on
             that GPU's memory too, faces do not leave it.
         runner: what runs the networks, see `immunogate.runtime.runners.choose`.
+        clones: drawn in mode select, instead of the bundle's; not more are kept.
+        top_k: eigenfaces kept in mode fixed, instead of the bundle's.
+        batch: faces in one run of the recogniser at the most.
 
     Raises:
         BundleError: a file is missing, tampered with or not what it should be.
@@ -227,25 +238,30 @@ def open_chain(
     """
     _check_range("--threads", threads, 1, MOST_THREADS)
     _check_range("--detector-size", longest_side, SMALLEST_SIDE, LARGEST_SIDE)
+    _check_range("--batch", batch, 1, MOST_FACES)
+    _check_range("--top-k", top_k, 1, bundle.manifest.purifier.components)
     manifest = bundle.manifest
-    settings = antibody_settings(manifest.purifier, mode, seed)
+    settings = antibody_settings(manifest.purifier, mode, seed, clones, top_k)
     if settings.needs_probabilities and manifest.analyzer is None:
         raise UsageError(
             f"mode {settings.mode} needs an analyzer and {bundle.folder} has none",
             "Use mode fixed, or export with --purifier",
         )
-    basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
+    with span("open basis"):
+        basis = basis_from_bytes(bundle.read(manifest.purifier.basis), str(bundle.folder / manifest.purifier.basis))
     held, stated = len(basis.basis), manifest.purifier.components
     if held != stated:
         raise BundleError(f"{manifest.purifier.basis} holds {held} eigenfaces, the manifest says {stated}")
     with ExitStack() as opened:
-        kernels = kernels_for(basis, settings, threads, backend)
+        with span("open kernels"):
+            kernels = kernels_for(basis, settings, threads, backend)
         opened.callback(kernels.close)
         device = kernels.device if isinstance(kernels, CudaKernels) else None
 
         def network(role: Role, file: str, largest: tuple[int, ...]) -> Runner:
-            asked = Network(bundle.read(file), file, largest, threads, bundle=bundle, role=role, shared=device)
-            one = open_runner(asked, runner)
+            with span(f"open {role}"):
+                asked = Network(bundle.read(file), file, largest, threads, bundle=bundle, role=role, shared=device)
+                one = open_runner(asked, runner)
             opened.callback(one.close)
             return one
 
@@ -258,7 +274,7 @@ def open_chain(
             genes = manifest.purifier.components + manifest.analyzer.gated
             analyzer.expect((None, *sides), ("probabilities",), (None, genes))
         entry = manifest.recogniser
-        recogniser = network("recogniser", entry.file, (LARGEST_BATCH, 3, entry.height, entry.width))
+        recogniser = network("recogniser", entry.file, (batch, 3, entry.height, entry.width))
         recogniser.expect((None, 3, entry.height, entry.width), ("embedding",))
         side = -(-longest_side // SMALLEST_SIDE) * SMALLEST_SIDE  # the detector pads to a multiple of its stride
         detector = network("detector", manifest.detector.file, (1, 3, side, side))
@@ -270,7 +286,7 @@ def open_chain(
         chain = FaceChain(
             detector_for(purifier, detector, longest_side),
             purifier,
-            Recogniser(recogniser, entry),
+            Recogniser(recogniser, entry, batch),
             tuple(one for one in (detector, analyzer, recogniser) if one),
             path,
         )
@@ -283,8 +299,16 @@ def _check_range(name: str, value: int | None, low: int, high: int) -> None:
         raise UsageError(f"{name} must be in {low} .. {high}, got {value}")
 
 
-def antibody_settings(entry: PurifierEntry, mode: str | None = None, seed: int | None = None) -> AntibodySettings:
-    """The settings that a manifest states, with another mode or seed where given."""
+def antibody_settings(
+    entry: PurifierEntry,
+    mode: str | None = None,
+    seed: int | None = None,
+    clones: int | None = None,
+    top_k: int | None = None,
+) -> AntibodySettings:
+    """The settings that a manifest states, with others where given; of fewer clones than are kept all are kept."""
     settings = AntibodySettings(entry.mode, entry.top_k, entry.clones, entry.keep, entry.seed)
-    changes = {name: value for name, value in (("mode", mode), ("seed", seed)) if value is not None}
+    keep = None if clones is None else min(entry.keep, clones)
+    given = {"mode": mode, "seed": seed, "clones": clones, "keep": keep, "top_k": top_k}
+    changes = {name: value for name, value in given.items() if value is not None}
     return replace(settings, **changes) if changes else settings  # type: ignore[arg-type]

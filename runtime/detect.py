@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from immunogate.manifest import DETECTOR_STRIDES
+from immunogate.runtime.profile.spans import span
 from immunogate.runtime.runners.base import Array, Runner
 from immunogate.runtime.track import overlap_of_boxes
 from immunogate.structs import Faces, Floats, Pixels
@@ -52,8 +53,12 @@ class Detector:
     def detect(self, pixels: Pixels) -> Faces:
         """The faces of a (H, W, 3) uint8 BGR picture, strongest first, in its own pixels."""
         size = (pixels.shape[0], pixels.shape[1])
-        planes = letterbox(pixels, self._scale(size))
-        return self.decode(self._runner.run(planes), size)
+        with span("letterbox"):
+            planes = letterbox(pixels, self._scale(size))
+        with span("network"):
+            outputs = self._runner.run(planes)
+        with span("decode"):
+            return self.decode(outputs, size)
 
     def sizes(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Height and width of a picture of this height and width once it is shrunk, and once that is padded."""

@@ -26,6 +26,7 @@ from immunogate.runtime.decide import Disagreement, Policy, Reason, Verdict, dis
 from immunogate.runtime.detect import Detector
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.match import match, similarity_to
+from immunogate.runtime.profile.spans import mark_frame, span
 from immunogate.runtime.track import Track, Tracker, TrackLimits
 from immunogate.structs import Decision, Faces, Floats, Frame, Match, Pixels
 
@@ -138,6 +139,7 @@ class Gate:
     def begin(self, frame: Frame) -> Begun:
         """Find the faces of a frame, follow them, and cut out those that are due."""
         clock = StageClock()
+        mark_frame(frame.index)
         detector = self._detector or self._chain.detector
         try:
             with clock.stage("detect"):
@@ -154,7 +156,9 @@ class Gate:
 
     def finish(self, begun: Begun) -> FrameResult:
         """Decide about the faces of a frame, once `recognise_together` has had them."""
-        decisions = [self._decide(begun.frame, look, begun.clock) for look in begun.looks]
+        mark_frame(begun.frame.index)
+        with span("decide"):
+            decisions = [self._decide(begun.frame, look, begun.clock) for look in begun.looks]
         return FrameResult(begun.frame, begun.faces, begun.tracks, begun.looks, decisions, begun.clock.spent_ms)
 
     def _glance(self, frame: Frame, landmarks: Floats) -> Floats:

@@ -10,6 +10,7 @@ from immunogate.basis import Eigenbasis
 from immunogate.kernels.antibody import AntibodySettings, cpu_drawer, make_antibodies
 from immunogate.kernels.backend import Kernels, open_kernels
 from immunogate.kernels.reference import CloneKey, analyzer_input
+from immunogate.runtime.profile.spans import span
 from immunogate.runtime.runners.base import Runner
 from immunogate.structs import CROP_SIZE, PIXELS, Antibodies, Floats
 
@@ -75,13 +76,17 @@ class Purifier:
             faces: (B, D) float32 in [-1, 1].
             key: seed, frame and face numbers, for the modes that draw; the result depends on nothing else.
         """
-        coefficients = self.kernels.project(faces)
-        probabilities = self._probabilities(faces, coefficients) if self._analyzer else None
+        with span("project"):
+            coefficients = self.kernels.project(faces)
+        with span("analyze"):
+            probabilities = self._probabilities(faces, coefficients) if self._analyzer else None
         genes = coefficients
         if probabilities is not None and probabilities.shape[1] == coefficients.shape[1] + 1:  # gated
             genes = self.kernels.spectrum(faces, coefficients)
-        antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS, self.kernels)
-        return Purified(self.kernels.act(coefficients, antibodies.weights, faces), antibodies)
+        with span("antibodies"):
+            antibodies = make_antibodies(self.settings, genes, probabilities, key, PIXELS, self.kernels)
+        with span("act"):
+            return Purified(self.kernels.act(coefficients, antibodies.weights, faces), antibodies)
 
     def probabilities(self, faces: Floats) -> Floats:
         """(B, n) float32 from the analyzer; (B, n + 1) from one that also judges the remainder.
@@ -98,7 +103,8 @@ class Purifier:
             inputs = analyzer_input(faces, self.kernels.spectrum(faces, coefficients))
         else:
             inputs = faces.reshape(-1, 1, CROP_SIZE, CROP_SIZE)
-        return np.asarray(self._analyzer.run(inputs)["probabilities"], np.float32)
+        with span("network"):
+            return np.asarray(self._analyzer.run(inputs)["probabilities"], np.float32)
 
     @property
     def mean(self) -> Floats:

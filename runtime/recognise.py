@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from immunogate.manifest import RecogniserEntry
+from immunogate.runtime.profile.spans import span
 from immunogate.runtime.runners.base import Runner
 from immunogate.structs import CROP_SIZE, Floats
 from immunogate.views import VIEWS, seen
 
 LARGEST_BATCH = 16
-"""Faces in one run of the network; bounds memory."""
+"""Default of the faces in one run of the network; bounds memory."""
 
 
 class Recogniser:
@@ -19,11 +20,13 @@ class Recogniser:
     Args:
         runner: the network; output ``embedding`` of unit length.
         entry: its input size, crop, mean and standard deviation.
+        batch: faces in one run of the network at the most.
     """
 
-    def __init__(self, runner: Runner, entry: RecogniserEntry) -> None:
+    def __init__(self, runner: Runner, entry: RecogniserEntry, batch: int = LARGEST_BATCH) -> None:
         self._runner = runner
         self._entry = entry
+        self._batch = batch
 
     def planes(self, faces: Floats) -> Floats:
         """(B, D) grey faces in [-1, 1] to the network's (B, 3, height, width): crop, normalise, repeat."""
@@ -43,10 +46,12 @@ class Recogniser:
         Raises:
             ValueError: the network gave values that are not finite.
         """
-        parts = [
-            self._runner.run(self.planes(faces[i : i + LARGEST_BATCH]))["embedding"]
-            for i in range(0, len(faces), LARGEST_BATCH)
-        ]
+        parts = []
+        for first in range(0, len(faces), self._batch):
+            with span("planes"):
+                planes = self.planes(faces[first : first + self._batch])
+            with span("network"):
+                parts.append(self._runner.run(planes)["embedding"])
         embeddings = np.concatenate(parts).astype(np.float32, copy=False)
         if not np.isfinite(embeddings).all():
             raise ValueError(f"{self._runner.name} gave an embedding that is not finite")

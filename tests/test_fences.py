@@ -161,6 +161,19 @@ def test_the_fences_around_what_needs_a_gpu(path: Path) -> None:
         assert "onnxruntime_ep_nv_tensorrt_rtx" not in always
 
 
+PROFILING = [path for path in SOURCES if path.as_posix().startswith("src/immunogate/profiling/")]
+
+
+@pytest.mark.parametrize("path", PROFILING, ids=Path.as_posix)
+def test_what_a_profile_says_takes_no_time_and_opens_no_gate(path: Path) -> None:
+    tree = _tree(path)
+    assert set(_imports(tree, at_import_time=False)) <= {*sys.stdlib_module_names, "numpy", "immunogate"}
+    assert not {"time", "subprocess", "ctypes"} & set(_imports(tree, at_import_time=False))
+    own = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    rooms = {name.split(".")[1] for name in own if name.startswith("immunogate.")}
+    assert rooms <= {"profiling", "pages", "files", "errors", "structs"}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=Path.as_posix)
 def test_nothing_is_unpickled_and_nothing_printed(path: Path) -> None:
     tree = _tree(path)

@@ -12,7 +12,7 @@ from immunogate.calib.robustness.document import Queries
 from immunogate.calib.robustness.gates import Gate
 from immunogate.calib.robustness.outcome import Outcome
 from immunogate.calib.robustness.pixels import bound, crops_of, crops_within, faces_of, tensor_of
-from immunogate.calib.robustness.rows import attempt, not_run, rated, row, signal
+from immunogate.calib.robustness.rows import attempt, not_run, rated, row, signals
 from immunogate.errors import MissingExtraError
 from immunogate.networks.attacks.boundary import hop_skip_jump
 from immunogate.networks.attacks.oracle import Rows, VerificationOracle
@@ -51,7 +51,9 @@ def _outcome(desk: Desk, gate: Gate, side: Side, name: str, levels: float, queri
     asked_of = Queries(float(np.median(found.queries)), int(found.queries.max()))
     tried = (attempt(name, side, "black box", levels, accepted, steps=queries),) if gate.own else ()
     return Outcome(
-        (replace(one, deployed=rated(accepted), queries=asked_of),), tried, signal(desk, gate, name, side, levels, look)
+        (replace(one, deployed=rated(accepted), queries=asked_of),),
+        tried,
+        signals(desk, gate, name, side, levels, look),
     )
 
 

@@ -25,11 +25,13 @@ class Answer:
         embeddings: (B, E) that it decides by; NaN where it could not judge.
         raw: (B, E) of the pictures as they came, where the gate purifies; else None.
         purified: (B, D) first purified faces, where it does; else None.
+        spreads: (B,) how much clones and views of each disagree, where there are several; else None.
     """
 
     embeddings: Floats
     raw: Floats | None = None
     purified: Floats | None = None
+    spreads: Floats | None = None
 
 
 Deployed = Callable[[Pixels, list[int], list[int]], Answer]
@@ -63,6 +65,7 @@ def asked(gate: Deployed, crops: Pixels, frames: list[int], numbers: list[int], 
         np.concatenate([part.embeddings for part in parts]),
         _joined([part.raw for part in parts]),
         _joined([part.purified for part in parts]),
+        _joined([part.spreads for part in parts]),
     )
 
 

@@ -29,6 +29,8 @@ networks' precision costs it a little."""
 JUDGED_EVERY = 5
 """Steps between judgements where a judgement costs passes of its own."""
 
+NO_LIMITS: Mapping[str, float] = {}
+
 Bools = npt.NDArray[np.bool_]
 
 
@@ -87,7 +89,7 @@ class Desk:
         protocol: budgets.
         seed: of all attacks.
         memory: where searches are kept.
-        alarm: the bundle's limit of 1 - cosine of raw and purified embedding, or None.
+        limits: of the bundle's alarms, by signal.
         placement: how frames are made and cropped, or None.
         tick: is told what share of the job under way is done.
     """
@@ -99,12 +101,12 @@ class Desk:
         protocol: Protocol,
         seed: int,
         memory: Memory,
-        alarm: float | None = None,
+        limits: Mapping[str, float] = NO_LIMITS,
         placement: Placement | None = None,
         tick: Callable[[float], None] = lambda share: None,
     ) -> None:
         self.problem, self.gates, self.protocol, self.seed = problem, gates, protocol, seed
-        self.memory, self.alarm, self.placement, self.tick = memory, alarm, placement, tick
+        self.memory, self.limits, self.placement, self.tick = memory, limits, placement, tick
         self._templates: dict[tuple[str, str, int], Floats] = {}
         self._twin_templates: dict[tuple[str, str, int], Tensor] = {}
 

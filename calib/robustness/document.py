@@ -187,20 +187,25 @@ class Det:
 
 @dataclass(frozen=True)
 class SignalRow:
-    """Attacked faces that a signal flags, and those that are flagged or that the gate is right about."""
+    """Attacked faces that a signal flags, and those that are flagged or that the gate is right about.
+
+    ``of_those_that_fool_the_bare`` is the latter of the faces that get their way with the recogniser alone; None where
+    it was not shown them, or none does.
+    """
 
     attack: str
     eps: float | None
     flagged: Rate
     flagged_or_neutralised: Rate
+    of_those_that_fool_the_bare: Rate | None
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A sign of attack with its limit; ``false_alarms`` are of clean faces of the reported people."""
+    """A sign of attack with its limit, None for several; ``false_alarms`` are of clean faces of the reported people."""
 
-    name: Literal["raw against purified", "clone disagreement", "consecutive frames"]
-    limit: float
+    name: Literal["raw against purified", "clone disagreement", "consecutive frames", "any of them"]
+    limit: float | None
     false_alarms: Rate
     rows: tuple[SignalRow, ...]
 

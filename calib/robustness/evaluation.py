@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from immunogate import __version__
+from immunogate.calib.known_people import used_in
+from immunogate.calib.robustness.alarms import limits_of, raised_by
 from immunogate.calib.robustness.checks import sanity_of
 from immunogate.calib.robustness.clean import curve, false_matches, lowest_rate, scores_of, threshold_on, timed
 from immunogate.calib.robustness.deployed import TEMPLATE_FRAME, Answer, Placement, asked
@@ -39,6 +41,7 @@ from immunogate.calib.robustness.protocols import TIERS
 from immunogate.calib.robustness.protocols import Protocol as Budgets
 from immunogate.calib.robustness.records import from_plain, to_plain
 from immunogate.calib.robustness.verdict import verdict_of
+from immunogate.faces_file import AlignedFaces
 from immunogate.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -48,7 +51,7 @@ COMPARED = 16
 
 NOT_TESTED = (
     "No full photos were given: detection and alignment were not attacked.",
-    "Clone disagreement and consecutive frames were not tried as signs of attack.",
+    "Disagreement of consecutive frames was not tried as a sign of attack: each attack is one picture.",
     "Digital pictures only: neither prints, screens and masks before the camera (presentation attacks, ISO/IEC "
     "30107-3) nor injected video (CEN/TS 18099).",
 )
@@ -127,9 +130,15 @@ def evaluated(of: Asked, memory: Memory, progress: Progress) -> Document:
         clean[key] = _clean(of, gate)
         logger.info("clean faces, %s: %.1f s", gate.name, time.monotonic() - began)
     gates = {key: one.gate for key, one in clean.items()}
-    calibration = of.bundle.calibration
     desk = Desk(
-        of.problem, gates, of.budgets, of.setting.seed, memory, calibration.alarm, of.placement, tick=progress.share
+        of.problem,
+        gates,
+        of.budgets,
+        of.setting.seed,
+        memory,
+        limits_of(of.manifest.calibration),
+        of.placement,
+        tick=progress.share,
     )
     # Jobs hold the gates that they attack: those with thresholds.
     jobs = planned(of.budgets, _reported(of, gates), of.tiers, frames=of.placement is not None)
@@ -187,7 +196,7 @@ def _document(of: Asked, clean: dict[str, Clean], outcomes: list[Outcome], secon
     own = clean["bundle"]
     flags = flags_of(
         of.manifest,
-        Measured(of.setting.photos_sha256, of.setting.fmr, own.configuration.fmr_measured, own.lowest),
+        Measured(of.setting.photos_sha256, of.setting.fmr, own.configuration.fmr_measured, own.lowest, _known(of)),
     )
     shown = [one for key, one in clean.items() if key in of.shown]
     return Document(
@@ -210,14 +219,29 @@ def _document(of: Asked, clean: dict[str, Clean], outcomes: list[Outcome], secon
     )
 
 
+def _known(of: Asked) -> tuple[int, int] | None:
+    """Photos whose person or picture the bundle was calibrated on, and all; None where it does not say."""
+    if of.manifest.calibration is None:
+        return None
+    faces = AlignedFaces(of.problem.images, None, of.problem.identities)
+    used, unknown = used_in(of.manifest.calibration, faces)
+    return None if unknown else (int(used.sum()), len(used))
+
+
 def _alarm(of: Asked, own: Clean, outcomes: list[Outcome]) -> Alarm:
-    limit, answer = of.bundle.calibration.alarm, own.answer
-    if limit is None or answer.raw is None:
-        return Alarm(())
-    scores = 1 - np.einsum("ij,ij->i", answer.raw, answer.embeddings)
-    rows = tuple(row for outcome in outcomes for row in outcome.signals)
-    raised = rate_of(int((scores > limit).sum()), len(scores))
-    return Alarm((Signal("raw against purified", limit, raised, rows),))
+    limits = limits_of(of.manifest.calibration)
+    raised = [one for outcome in outcomes for one in outcome.raised]
+    return Alarm(
+        tuple(
+            Signal(
+                name,  # type: ignore[arg-type]
+                limits.get(name),
+                rate_of(int(flagged.sum()), len(flagged)),
+                tuple(one.row for one in raised if one.signal == name),
+            )
+            for name, flagged in raised_by(limits, own.answer).items()
+        )
+    )
 
 
 def _not_tested(of: Asked) -> tuple[str, ...]:
@@ -226,4 +250,6 @@ def _not_tested(of: Asked) -> tuple[str, ...]:
     words = [f"These tiers were not run: {', '.join(missing)}."] if missing else []
     if of.placement is None or "adaptive" not in of.tiers or not of.budgets.frame_levels:
         words.append("The camera's picture was not attacked, only the aligned crop.")
+    if _known(of) is None:
+        words.append("Whether these people were calibrated on: the bundle's calibration does not say who they were.")
     return (*words, *NOT_TESTED)

@@ -19,12 +19,14 @@ class Measured:
         fmr: the calibrated false match rate.
         false_matches: of clean impostor pairs here, at the calibrated threshold.
         lowest: lower end of that rate when people are drawn anew, see `clean.lowest_rate`.
+        known: of the photos, those whose person or picture the calibration has seen; None where it does not say.
     """
 
     photos_sha256: str
     fmr: float
     false_matches: Rate
     lowest: float
+    known: tuple[int, int] | None = None
 
 
 def flags_of(manifest: Manifest, measured: Measured) -> tuple[str, ...]:
@@ -38,6 +40,9 @@ def _flags(manifest: Manifest, measured: Measured) -> Iterator[str]:
     short = measured.photos_sha256[:16]
     if calibration is not None and short in calibration.source:
         yield "the photos evaluated on are those that the threshold was calibrated on; nothing here counts."
+    if measured.known is not None and measured.known[0]:
+        used, of = measured.known
+        yield f"the bundle was calibrated on people or pictures of {used} of the {of} photos; nothing here counts."
     if short in json.dumps(manifest.provenance):
         yield "the bundle's provenance names these photos; something was fitted on them, so nothing here counts."
     if measured.lowest > measured.fmr:

@@ -9,7 +9,7 @@ from immunogate.calib.robustness.desk import Desk
 from immunogate.calib.robustness.gates import Gate
 from immunogate.calib.robustness.outcome import Outcome
 from immunogate.calib.robustness.pixels import bound
-from immunogate.calib.robustness.rows import accepted_by, rated, row, signal
+from immunogate.calib.robustness.rows import accepted_by, rated, row, signals
 from immunogate.calib.robustness.white_box import method_of
 from immunogate.networks.attacks import LinfBall, Target, worst
 from immunogate.networks.attacks.frame import FrameGate, Warp, frames_from_points, points_from_frames
@@ -66,4 +66,4 @@ def camera_frame(desk: Desk, gate: Gate, aim: str, levels: float) -> Outcome:
         "adaptive", attack, aim, levels, gate, accepted_by(best, gate), look,  # type: ignore[arg-type]
         variants=variants, attacker="camera frame", note=NOTE,
     )  # fmt: skip
-    return Outcome((one,), (), signal(desk, gate, f"{attack} on the frame", side, levels, look))
+    return Outcome((one,), (), signals(desk, gate, f"{attack} on the frame", side, levels, look))

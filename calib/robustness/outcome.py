@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from immunogate.calib.robustness.document import Panel, Row, SignalRow
@@ -38,10 +38,18 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Raised:
+    """How many of an attack's pictures a signal flags, by the signal's name."""
+
+    signal: str
+    row: SignalRow
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Rows of the table, and what else is made of the pictures that were found."""
 
     rows: tuple[Row, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    signals: tuple[SignalRow, ...] = field(default=())
+    raised: tuple[Raised, ...] = ()
     panels: tuple[Panel, ...] = ()

@@ -7,7 +7,7 @@ Fields may be str, int, float, bool, another such dataclass, a Literal of words,
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from typing import Any, TypeVar
@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 from immunogate.errors import InputError
 
 T = TypeVar("T")
+MOST = sys.float_info.max
+"""JSON has larger numbers, and infinite ones."""
+
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 _WORDS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
@@ -81,7 +84,7 @@ def _read(kind: Any, data: Any, where: str) -> Any:
 def _read_simple(kind: Any, data: Any, where: str) -> Any:
     # JSON writes 1.0 as it likes, and to Python a bool is a whole number.
     whole = isinstance(data, int) and not isinstance(data, bool)
-    if kind is float and (whole or isinstance(data, float)) and math.isfinite(data):
+    if kind is float and (whole or isinstance(data, float)) and -MOST <= data <= MOST:
         return float(data)
     if (kind is int and whole) or (kind in (str, bool) and isinstance(data, kind)):
         return data

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from immunogate.calib.robustness.alarms import raised_by
 from immunogate.calib.robustness.desk import Bools, Desk, Look, Side
 from immunogate.calib.robustness.document import Aim, Attacker, Panel, Rate, Row, SignalRow, Tier, rate_of
 from immunogate.calib.robustness.gates import Gate
-from immunogate.calib.robustness.outcome import Attempt, Knowledge, Outcome
+from immunogate.calib.robustness.outcome import Attempt, Knowledge, Outcome, Raised
 from immunogate.calib.robustness.pixels import crops_of, png
 from immunogate.networks.attacks import Found
 from immunogate.structs import Pixels
@@ -67,22 +68,37 @@ def attempt(
     return Attempt(attack, side.aim, knowledge, levels, steps, draws, words, min(shares, default=None), held)
 
 
-def signal(desk: Desk, gate: Gate, attack: str, side: Side, levels: float | None, look: Look) -> tuple[SignalRow, ...]:
-    """How many of the attacked pictures the bundle's alarm flags."""
-    scores = attack_scores(look)
-    if desk.alarm is None or scores is None or not gate.own:
+def signals(
+    desk: Desk, gate: Gate, attack: str, side: Side, levels: float | None, look: Look, bare: Look | None = None
+) -> tuple[Raised, ...]:
+    """How many of the attacked pictures the bundle's alarms flag, by signal.
+
+    Args:
+        desk: with the limits.
+        gate: that was asked; others than the bundle's own have no alarms.
+        attack: in words.
+        side: the pairs.
+        levels: eps in grey levels.
+        look: what the gate said.
+        bare: what the recogniser alone said of the same pictures, where it was asked.
+    """
+    if not gate.own:
         return ()
-    flagged = np.asarray(scores > desk.alarm, np.bool_)
     right = ~side.won(look.accepted)
-    return (SignalRow(f"{attack}, {side.aim}", levels, rated(flagged), rated(flagged | right)),)
-
-
-def attack_scores(look: Look) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    """(B,) 1 - cosine of raw and purified embedding; None where the gate does not purify."""
-    if look.answer.raw is None:
-        return None
-    pairs = zip(look.answer.raw, look.answer.embeddings, strict=True)
-    return np.array([1 - raw @ purified for raw, purified in pairs], np.float32)
+    fooled = np.zeros(len(side), np.bool_) if bare is None else side.won(bare.accepted)
+    return tuple(
+        Raised(
+            name,
+            SignalRow(
+                f"{attack}, {side.aim}",
+                levels,
+                rated(flagged),
+                rated(flagged | right),
+                rated((flagged | right)[fooled]) if fooled.any() else None,
+            ),
+        )
+        for name, flagged in raised_by(desk.limits, look.answer).items()
+    )
 
 
 def panels(side: Side, look: Look, crops: Pixels, clean: Look, attack: str) -> tuple[Panel, ...]:

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch reader knows
 from torch import Tensor
 
-from immunogate.calib.robustness.desk import Desk, Side
-from immunogate.calib.robustness.document import Row, SignalRow, Tier
+from immunogate.calib.robustness.desk import Desk, Look, Side
+from immunogate.calib.robustness.document import Row, Tier
 from immunogate.calib.robustness.filters import jpeg
 from immunogate.calib.robustness.gates import Gate
-from immunogate.calib.robustness.outcome import Attempt, Knowledge, Outcome
+from immunogate.calib.robustness.outcome import Attempt, Knowledge, Outcome, Raised
 from immunogate.calib.robustness.pixels import bound, crops_within, tensor_of
 from immunogate.calib.robustness.protocols import FGSM_LEVELS
-from immunogate.calib.robustness.rows import attempt, row, signal
+from immunogate.calib.robustness.rows import attempt, row, signals
 from immunogate.networks.attacks import Found, LinfBall, Pgd, Target, fgsm
 from immunogate.networks.attacks.target import Attackable
 from immunogate.structs import CROP_SIZE, Pixels
@@ -106,21 +106,23 @@ def _to_all(
 ) -> Outcome:
     rows: list[Row] = []
     attempts: list[Attempt] = []
-    signals: list[SignalRow] = []
+    raised: list[Raised] = []
+    bare: Look | None = None
     for gate in gates:
         twin = desk.twin_accepts(gate, desk.goal(gate, side), tensor_of(crops))
         look = desk.look(gate, side, crops)
+        bare = look if gate.key == "none" else bare  # it comes first, where it is among them
         aim = side.aim if tier != "controls" else "none"
         rows.append(row(tier, name, aim, levels, gate, twin, look))  # type: ignore[arg-type]
         if gate.own:
             attempts.append(attempt(name, side, knowledge, levels or 0.0, twin))
-            signals += signal(desk, gate, name, side, levels, look)
-    return Outcome(tuple(rows), tuple(attempts), tuple(signals))
+            raised += signals(desk, gate, name, side, levels, look, bare)
+    return Outcome(tuple(rows), tuple(attempts), tuple(raised))
 
 
 def _joined(parts: Sequence[Outcome]) -> Outcome:
     return Outcome(
         tuple(one for part in parts for one in part.rows),
         tuple(one for part in parts for one in part.attempts),
-        tuple(one for part in parts for one in part.signals),
+        tuple(one for part in parts for one in part.raised),
     )

@@ -13,7 +13,7 @@ from immunogate.calib.robustness.gates import Gate
 from immunogate.calib.robustness.outcome import Outcome
 from immunogate.calib.robustness.pixels import bound, crops_within
 from immunogate.calib.robustness.protocols import HOPELESS
-from immunogate.calib.robustness.rows import accepted_by, attempt, panels, rated, row, signal
+from immunogate.calib.robustness.rows import accepted_by, attempt, panels, rated, row, signals
 from immunogate.networks.attacks import Apgd, Ball, Found, LinfBall, Method, Patch, Pgd, square_regions, worst
 from immunogate.structs import CROP_SIZE
 
@@ -51,7 +51,7 @@ def adaptive(
     pictures = (
         panels(side, look, crops, desk.look(gate, side, side.crops), f"{attack}, {levels:g}/255") if shown else ()
     )
-    return Outcome(rows, (tried,), signal(desk, gate, attack, side, levels, look), pictures)
+    return Outcome(rows, (tried,), signals(desk, gate, attack, side, levels, look), pictures)
 
 
 def patch(desk: Desk, gate: Gate, aim: str, kind: str) -> Outcome:
@@ -66,7 +66,7 @@ def patch(desk: Desk, gate: Gate, aim: str, kind: str) -> Outcome:
     share = float(regions[0].float().mean())
     attack, note = f"APGD-{protocol.steps} in {kind}", f"{100 * share:.0f} % of the crop, unbounded"
     one = row("patch", attack, aim, None, gate, accepted, look, variants=variants, note=note)  # type: ignore[arg-type]
-    return Outcome((one,), (), signal(desk, gate, attack, side, None, look))
+    return Outcome((one,), (), signals(desk, gate, attack, side, None, look))
 
 
 def retries(desk: Desk, gate: Gate, aim: str, levels: float) -> Outcome:

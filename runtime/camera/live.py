@@ -14,6 +14,7 @@ from immunogate.runtime.camera.patience import Backoff, Patience, usual_seed
 from immunogate.runtime.camera.source import Camera
 from immunogate.runtime.camera.worker.messages import Kind, Message, Order, message_of
 from immunogate.runtime.camera.worker.process import WorkerProcess, worker_command
+from immunogate.runtime.profile.spans import mark_frame, span
 from immunogate.structs import Frame
 
 _log = logging.getLogger(__name__)
@@ -121,7 +122,9 @@ class LiveCamera(Camera):
             skipped, self._handed = index - self._handed, index + 1
             self.skipped += skipped
             self._first_ns = self._first_ns or message.captured_ns
-        pixels = worker.memory.read(message.slot, message.height, message.width)
+        mark_frame(index)
+        with span("hand over"):
+            pixels = worker.memory.read(message.slot, message.height, message.width)
         worker.give_back(message.slot)
         return Frame(
             pixels=pixels,

@@ -10,6 +10,7 @@ from typing import Protocol
 from immunogate.errors import CameraError, InputError
 from immunogate.runtime.camera.pixels import as_bgr
 from immunogate.runtime.camera.source import Camera
+from immunogate.runtime.profile.spans import mark_frame, span
 from immunogate.structs import Frame, Pixels
 
 _log = logging.getLogger(__name__)
@@ -98,8 +99,10 @@ class RecordedCamera(Camera):
         )
 
     def _pixels(self) -> Pixels:
+        mark_frame(self._next_index - 1)
         try:
-            return as_bgr(self._reel.picture(), f"{self.name}, frame {self._next_index - 1}")
+            with span("decode"):
+                return as_bgr(self._reel.picture(), f"{self.name}, frame {self._next_index - 1}")
         except InputError as error:
             raise CameraError(error.what, error.mend) from error
 

@@ -65,6 +65,7 @@ def test_host(run_script: RunScript) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_basis(run_script: RunScript, data_dir: Path) -> None:
     measured = run_script("bench_basis")["measured"]
     assert (measured["faces"], measured["components"]) == (3889, 40)
@@ -89,6 +90,16 @@ def test_pipeline(run_script: RunScript, data_dir: Path) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
+def test_listening(run_script: RunScript) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    measured = run_script("bench_listening")["measured"]
+    assert measured["spans_per_frame"] > 20
+    assert 0 < measured["silent_span_us"] < measured["span_us"]
+    low, high = measured["cpu_interval_percent"]
+    assert low <= measured["cpu_percent"] <= high
+
+
 @pytest.mark.slow
 def test_verification(run_script: RunScript, data_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")

@@ -89,6 +89,7 @@ def test_the_shipped_bundle_is_attacked_and_the_result_is_written(evaluate: Comm
     again.refused(2, "is there already")
 
 
+@pytest.mark.slow
 def test_a_stopped_command_says_how_to_go_on_and_does(
     evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

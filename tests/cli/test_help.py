@@ -53,6 +53,7 @@ def test_every_command_of_the_project_is_there() -> None:
             "doctor",
             "build",
             "evaluate",
+            "profile",
             "report",
         )
     }

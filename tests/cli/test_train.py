@@ -156,9 +156,11 @@ def test_calibrate_needs_enough_people(immunogate: Command, copied: Path, tmp_pa
     images = SMOOTH.integers(0, 256, (6, 112, 112), np.uint8)
     np.savez(tmp_path / "faces.npz", images=images, identities=np.array(list("aabbcc")))
     before = (copied / "manifest.json").read_bytes()
-    immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz").refused(2, "12 comparisons", "0.01")
+    immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force").refused(2, "12 comparisons", "0.01")
     np.savez(tmp_path / "faces.npz", images=images, identities=np.array(list("aaaaaa")))
-    immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz").refused(2, "0 comparisons")
+    immunogate("calibrate", "threshold", copied, tmp_path / "faces.npz", "--force").refused(
+        2, "alarm limits need two halves of people"
+    )
     assert (copied / "manifest.json").read_bytes() == before
 
 
@@ -175,6 +177,6 @@ def test_calibrate_on_a_disk_that_is_full_keeps_the_manifest(
                 pass
         except OSError:
             pass
-    immunogate("calibrate", "threshold", bundle, faces).refused(2, "manifest.json", "No space left")
+    immunogate("calibrate", "threshold", bundle, faces, "--force").refused(2, "manifest.json", "No space left")
     assert (bundle / "manifest.json").read_bytes() == before
     assert sorted(path.name for path in bundle.iterdir()) == sorted(path.name for path in tiny_bundle.folder.iterdir())

@@ -8,7 +8,8 @@ is seen, and imports nothing, so that hundreds of lives take seconds. What it do
     {"log": PATH, "seed": 1, "outages": 10}      so many lives that end in a drawn outage, then one that does not
     {"log": PATH, "plan": ["die", "stall"]}      lives that end so, in this order, then one that does not
 
-An end "garbage 3" is the fourth kind of garbage. Each life appends its process number and its end to the log. All bytes of frame n have the value n mod 251.
+An end "garbage 3" is the fourth kind of garbage. Each life appends its process number and its end to the log. All bytes
+of frame n have the value n mod 251.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def small_document() -> Document:
                 "not run: library missing"),
         ),
         det=(Det("bundle", (1e-3, 1e-2), (0.3, 0.2)),),
-        alarm=Alarm((Signal("raw against purified", 0.6, lost, (SignalRow("PGD-20", 4.0, lost, held),)),)),
+        alarm=Alarm((Signal("raw against purified", 0.6, lost, (SignalRow("PGD-20", 4.0, lost, held, None),)),)),
         sanity=Sanity(False, (Check("converged", True, 0.005, 0.01, "twice the steps changed nothing"),)),
         panels=(Panel("person", "words", "aGk=", "aGk=", "aGk=", 0.7, 0.2),),
         not_tested=("Camera frames were not attacked.",),

@@ -132,12 +132,14 @@ def _det(key: Key) -> Det:
 
 
 def _alarm(draw: np.random.Generator) -> Alarm:
-    rows = tuple(SignalRow(attack, eps, _rate(draw, 0.1 * eps), _rate(draw, 0.1 * eps + 0.2))
+    rows = tuple(SignalRow(attack, eps, _rate(draw, 0.1 * eps), _rate(draw, 0.1 * eps + 0.2),
+                           _rate(draw, 0.1 * eps + 0.1) if attack == "PGD-40" else None)
                  for attack in ("PGD-40", "PGD-100") for eps in (2.0, 4.0, 8.0))  # fmt: skip
     return Alarm(
         (
             Signal("raw against purified", 0.412, rate_of(2, 1200), rows),
             Signal("consecutive frames", 0.2, rate_of(0, 400), rows[:2]),
+            Signal("any of them", None, rate_of(3, 1200), rows),
         )
     )
 

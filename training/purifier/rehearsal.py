@@ -18,12 +18,9 @@ from torch import Tensor
 
 from immunogate.networks.attacks import Embed, fgsm, from_levels, pgd
 from immunogate.networks.twin import TorchTwin
-from immunogate.structs import CROP_SIZE
-from immunogate.training.augment import jittered
-from immunogate.training.draws import batch_indices, normal, uniform
+from immunogate.training.draws import normal, uniform
+from immunogate.training.purifier.people import People
 from immunogate.training.purifier.settings import TrainingSettings
-from immunogate.training.recogniser.draws import draws
-from immunogate.training.recogniser.variations import varied
 
 GAUSSIAN_LEVELS = 5.1
 """Standard deviation of stage one in grey levels: the paper's 0.04 of [-1, 1]."""
@@ -34,9 +31,6 @@ hardly matter teaches to let everything through, and takes long to unlearn."""
 
 STRIDE = 0.35
 """Step of a live attack as a share of its eps: it crosses the ball in six."""
-
-BEND = 1.0
-"""Pixels by which the strongest variation bends a face: less than makes another person of it."""
 
 CLEAN, ADAPTIVE, BARE = 0, 1, 2
 KINDS = {"clean": CLEAN, "adaptive": ADAPTIVE, "bare": BARE}
@@ -106,6 +100,7 @@ class Infections:
         self.defence = defence
         self.original = original
         self.faces = faces
+        self.people = People(faces, settings)
         self.settings = settings
         self.share = share
 
@@ -117,11 +112,7 @@ class Infections:
         settings = self.settings
         rows = torch.arange(settings.batch)[self.share.rows]
         rows = rows if wanted is None else rows[wanted.cpu()]
-        chosen = batch_indices(settings.seed, step, settings.batch, len(self.faces))[rows]
-        faces = self.faces[chosen.to(self.faces.device)]
-        faces = jittered(faces, settings.seed, step, settings.jitter, rows, settings.batch)
-        if settings.varied:
-            faces = _varied(faces, settings, step * settings.batch + rows)
+        faces = self.people.faces(step, rows)
         with torch.no_grad():
             return faces, self.original(faces)
 
@@ -293,16 +284,6 @@ class LiveRehearsal:
         clean, eps = self._pool["clean"][rows], self._pool["eps"][rows]
         moved = self._pool["attacked"][rows] + STRIDE * eps * gradient[rows].sign()
         self._pool["attacked"][rows] = torch.maximum(torch.minimum(moved, clean + eps), clean - eps).clamp(-1, 1)
-
-
-def _varied(faces: Tensor, settings: TrainingSettings, numbers: Tensor) -> Tensor:
-    """(b, D) faces with light, focus, grain and parts changed, each by draws of its own number in the run."""
-    pictures = ((faces.cpu().numpy() + 1) * 127.5).reshape(-1, CROP_SIZE, CROP_SIZE)
-    for place, number in enumerate(numbers.tolist()):
-        pictures[place] = varied(
-            pictures[place], draws(settings.seed, number, "variation"), settings.varied, settings.varied * BEND
-        )
-    return torch.from_numpy(pictures.reshape(len(pictures), -1) / 127.5 - 1).to(faces)
 
 
 def rehearsal_for(infections: Infections) -> Rehearsal:

@@ -61,6 +61,8 @@ class TrainingSettings:
         bare_eps: largest on the bare recogniser, from the beginning: what everybody can make, and easier to take away.
         jitter: size of the random turns, shifts and scalings of faces; 0 leaves them as they are, 1 is about what
             a detector's landmarks vary by.
+        mixed: share of faces that are mixed of two people: who learns for long from a few thousand photos learns them
+            by heart, and new people help; made on the CPU like the next.
         varied: strength, 0 to 1, of further variations of each face (light, focus, grain, occlusion, a bend by a
             pixel), see `immunogate.training.recogniser.variations`; they are made on the CPU.
         adapt: peak learning rate of the recogniser's own weights, its BatchNorm statistics kept; 0 leaves it alone, as
@@ -108,6 +110,7 @@ class TrainingSettings:
     most_eps: float = 6.0
     bare_eps: float = 10.0
     jitter: float = 1.0
+    mixed: float = 0.0
     varied: float = 0.0
     adapt: float = 0.0
     relation: float = 0.0
@@ -182,6 +185,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "most_eps": (0, 255),
     "bare_eps": (0, 255),
     "jitter": (0, 5),
+    "mixed": (0, 1),
     "varied": (0, 1),
     "adapt": (0, 1),
     "relation": (0, 1e6),
@@ -219,14 +223,17 @@ ROBUST: dict[str, Any] = {
     "adapt": 3e-4,
     "relation": 10.0,
     "varied": 0.3,
+    "mixed": 0.5,
     "hold": True,
     "identity": 1.0,
-    "clean": 0.2,
-    "adaptive": 0.8,
+    "steps": 1500,
+    "clean": 0.25,
+    "adaptive": 0.75,
+    "most_eps": 5.0,
     "softened": 0.0,
     "average": 0.998,
 }
-"""What ``train recogniser --robust`` begins with. Ten times the rate costs clean accuracy that never comes back."""
+"""What ``train recogniser --robust`` begins with. Much higher rates cost clean accuracy that never comes back."""
 
 
 def read_settings(

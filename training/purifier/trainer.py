@@ -110,8 +110,8 @@ class Trainer:
             taught, its_spec = (still, spec) if teacher is None else (frozen(teacher[0]), teacher[1])
             original = TorchTwin(taught, its_spec, truncate(basis, 1), views=2).to(device).embed_views
             self.twin.recogniser.recogniser = Tunable(recogniser).to(device)
-        if self.purifier is not None:
-            self.purifier.requires_grad_(not settings.hold)
+        if self.purifier is not None and settings.hold:
+            self.purifier.requires_grad_(False)
         self.average = copy.deepcopy(self.twin).eval().requires_grad_(False)
         share = spread(settings.batch, self.processes.rank, self.processes.count)
         self.share = share

@@ -26,10 +26,13 @@ def alarm_section(document: Document) -> Section:
     if not signals:
         return Section("alarm", "Alarm", paragraph("No signal was measured.", class_="none"))
     columns = [Column("Attack"), Column("Size")]
-    columns += [Column(title, head=scale()) for title in ("Flagged", "Flagged or neutralised")]
+    columns += [
+        Column(title, head=scale()) for title in ("Flagged", "Flagged or neutralised", "Of those that fool no defence")
+    ]
     words = (
         "Flagged: share of attacked faces that raise the signal. Neutralised: not flagged, but the gate decides "
-        "rightly. False alarms are of clean faces."
+        "rightly. The last column counts only faces that get their way with the recogniser alone. False alarms are of "
+        "clean faces."
     )
     shown = table("Share of attacked faces, by signal", columns, [_signal(signal) for signal in signals])
     return Section("alarm", "Alarm", join([paragraph(words), shown]))
@@ -73,14 +76,20 @@ def sanity_section(document: Document) -> Section:
 
 
 def _signal(signal: Signal) -> Group:
-    alarms = element(
-        "span", f"limit {signal.limit:.4g}; false alarms {rate_line(signal.false_alarms)}", class_="detail"
-    )
+    limit = "" if signal.limit is None else f"limit {signal.limit:.4g}; "
+    alarms = element("span", f"{limit}false alarms {rate_line(signal.false_alarms)}", class_="detail")
     rows: list[list[Part]] = [
-        [row.attack, levels(row.eps), rate_drawn(row.flagged, 0), rate_drawn(row.flagged_or_neutralised, 0)]
+        [
+            row.attack,
+            levels(row.eps),
+            *(
+                rate_drawn(rate, 0)
+                for rate in (row.flagged, row.flagged_or_neutralised, row.of_those_that_fool_the_bare)
+            ),
+        ]
         for row in signal.rows
     ]
-    return Group(rows or [[NOT_RUN] * 4], join([signal.name, alarms]))
+    return Group(rows or [[NOT_RUN] * 5], join([signal.name, alarms]))
 
 
 def _retry(row: Row, name: str) -> list[Part]:

@@ -22,6 +22,7 @@ from immunogate.cli import (
     gallery,
     inspect,
     models,
+    profile,
     report,
     run,
     train,
@@ -32,7 +33,7 @@ from immunogate.errors import ImmunogateError, MissingExtraError
 
 COMMANDS = (
     demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, config, run,
-    doctor,
+    profile, doctor,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}

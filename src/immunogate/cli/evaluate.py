@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from immunogate.calib.robustness.protocols import Protocol
 
 INTERRUPTED = 130
-STATE = "state"
+STATE, REPORT = "state", "robustness.html"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     from immunogate.calib.robustness.document import FILE_NAME, write_document
     from immunogate.calib.robustness.evaluation import evaluated
     from immunogate.calib.robustness.memory import Memory
+    from immunogate.calib.robustness.report import write_report
     from immunogate.cli.evaluate_progress import Bar
 
     bundle = opened_bundle(arguments.bundle)
@@ -86,13 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"\nstopped and saved; go on with: {command_of(arguments)} --resume", file=sys.stderr)
             return INTERRUPTED
     write_document(document, out / FILE_NAME)
-    _write_report(document, out)
+    write_report(document.to_dict(), out / REPORT)
     shutil.rmtree(out / STATE)
     if arguments.json:
         print_json(document.to_dict())
     else:
         print(to_text(document))
-        print(f"written: {out / FILE_NAME}")
+        print(f"written: {out / FILE_NAME}, {out / REPORT}")
     return 1 if document.verdict.status == "FAULTY" or document.verdict.flags else 0
 
 
@@ -194,15 +195,6 @@ def _facts(bundle: Bundle, arguments: argparse.Namespace) -> BundleFacts:
             calibration.alarm_rate,
         ),
     )
-
-
-def _write_report(document: Document, out: Path) -> None:
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    if find_spec("immunogate.calib.robustness.report") is not None:
-        report: Any = import_module("immunogate.calib.robustness.report")
-        report.write_report(document.to_dict(), out / "robustness.html")
 
 
 def command_of(arguments: argparse.Namespace) -> str:

@@ -89,7 +89,7 @@ def deployed(chain: FaceChain, dimension: int) -> Deployed:
 
     def seen(crops: Pixels, frames: list[int], numbers: list[int]) -> Answer:
         found = chain.recognise(crops, frames, numbers)
-        return Answer(found.purified, found.raw, np.ascontiguousarray(found.faces[:, 0]))
+        return Answer(found.purified, found.raw, np.ascontiguousarray(found.faces[:, 0]), found.spreads)
 
     return careful(seen, dimension, purifies=True)
 
@@ -117,8 +117,8 @@ def careful(gate: Deployed, dimension: int, *, purifies: bool) -> Deployed:
     from immunogate.structs import PIXELS
 
     nothing = np.full((1, dimension), np.nan, np.float32)
-    grey = np.zeros((1, PIXELS), np.float32)
-    refused = Answer(nothing, nothing if purifies else None, grey if purifies else None)
+    grey, unknown = np.zeros((1, PIXELS), np.float32), np.full(1, np.nan, np.float32)
+    refused = Answer(nothing, nothing, grey, unknown) if purifies else Answer(nothing)
 
     def alone(crops: Pixels, frames: list[int], numbers: list[int]) -> Answer:
         try:

@@ -24,8 +24,8 @@ VIEWS = 4
 REHEARSED = 1500
 """Steps of the purifier."""
 
-HARDENED = 3000
-"""Steps of the recogniser behind it."""
+HARDENED, HARDENING = 2000, 1e-4
+"""Steps of the recogniser behind it, and their peak learning rate: it is smaller than others, and forgets sooner."""
 
 LICENSE = (
     "Apache-2.0 for the weights as this project's work; trained on photos of Labeled Faces in the Wild and taught by "
@@ -136,6 +136,7 @@ def _hardened(data: Path, out: Path, basis: Path, recogniser: Path, purifier: Pa
     do_command(
         *("train", "recogniser", "--robust", out / "learn.npz", "--basis", basis, "--purifier", purifier),
         *("--recogniser", recogniser, "--recogniser-arch", "gateface", "--teacher", data / TEACHER),
-        *("--steps", HARDENED, "--views", VIEWS, "--out", folder, *threads, *(("--resume",) if begun else ())),
+        *("--steps", HARDENED, "--adapt", HARDENING, "--views", VIEWS, "--out", folder),
+        *(*threads, *(("--resume",) if begun else ())),
     )
     return folder / "recogniser.pt"

@@ -51,7 +51,7 @@ def add_parser(parts: Any) -> None:
         required=True,
         help="where to write the weights; state and log go beside. With --robust a folder",
     )
-    parser.add_argument("--steps", type=int, help="optimiser steps in all (default 5000; with --robust 2400)")
+    parser.add_argument("--steps", type=int, help="optimiser steps in all (default 5000; with --robust 1500)")
     parser.add_argument("--batch", type=int, help="faces a step (default 64; with --robust 48)")
     parser.add_argument("--seed", type=int, help="of everything drawn (default 0)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of convolutions (default float32)")

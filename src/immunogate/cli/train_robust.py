@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 FLAGS: dict[str, tuple[type, str]] = {
     "adapt": (float, "peak learning rate of the recogniser's weights (default 3e-4)"),
     "least_eps": (float, "smallest attack, in grey levels of 255 (default 1)"),
-    "most_eps": (float, "largest attack, in grey levels of 255 (default 6)"),
-    "clean": (float, "share of each batch that is not attacked (default 0.2)"),
+    "most_eps": (float, "largest attack, in grey levels of 255 (default 5)"),
+    "clean": (float, "share of each batch that is not attacked (default 0.25)"),
     "views": (int, "views of a purified face in deployment, 1, 2 or 4 (default 4)"),
     "validate_every": (int, "steps between validations (default 300)"),
 }
@@ -116,6 +116,8 @@ def settings_of(arguments: argparse.Namespace) -> TrainingSettings:
     from immunogate.training.purifier.settings import NO_PURIFIER, ROBUST, TrainingSettings, read_settings
 
     given: dict[str, Any] = {name: getattr(arguments, name) for name in (*SHARED, *FLAGS)}
+    if arguments.clean is not None:
+        given["adaptive"] = 1 - arguments.clean
     given |= assigned(arguments.set, TrainingSettings())
     if arguments.together and arguments.no_purifier:
         raise UsageError("--together and --no-purifier exclude each other", "Leave one of them out")

@@ -249,7 +249,7 @@ def test_a_pool_of_other_rows_is_refused(infections: Any) -> None:
 
 
 def test_what_a_row_gets_does_not_depend_on_which_others_are_renewed(infections: Any) -> None:
-    for changes in ({}, {"varied": 0.5}):
+    for changes in ({}, {"varied": 0.5, "mixed": 0.5}):
         shared = infections(**changes)
         faces, targets = shared.clean(5)
         wanted = torch.tensor([False, True, False, False, True, True, False, False])
@@ -265,3 +265,13 @@ def test_varied_faces_are_others_within_the_range_of_pictures(infections: Any) -
     plain, other = infections().clean(2)[0], infections(varied=1.0).clean(2)[0]
     assert float((plain - other).abs().mean()) > 0.02
     assert -1 - ROUNDING <= float(other.min()) <= float(other.max()) <= 1 + ROUNDING
+
+
+def test_mixed_faces_are_of_two_people_and_mixing_leaves_the_others_alone(infections: Any) -> None:
+    plain = infections().clean(2)[0]
+    every, some = infections(mixed=1.0).clean(2)[0], infections(mixed=0.5).clean(2)[0]
+    changed = (plain - every).abs().mean(dim=1)
+    assert float(changed.min()) > 0.01
+    kept = (plain - some).abs().amax(dim=1) < 1e-4
+    assert bool(kept.any())
+    assert torch.equal(some[~kept], every[~kept])

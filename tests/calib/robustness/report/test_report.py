@@ -223,10 +223,12 @@ def test_checks_and_signals_say_what_the_document_says() -> None:
     assert "The attacks are judged faulty." in text
     alarm = _cells(text, "alarm")
     rows = [row for signal in document.alarm.signals for row in signal.rows]
-    assert len(alarm) == 3 * len(rows)
+    assert len(alarm) == 4 * len(rows)
     for index, row in enumerate(rows):
-        assert alarm[3 * index + 1] == _plain(row.flagged)
-        assert alarm[3 * index + 2] == _plain(row.flagged_or_neutralised)
+        assert alarm[4 * index + 1] == _plain(row.flagged)
+        assert alarm[4 * index + 2] == _plain(row.flagged_or_neutralised)
+        bare = row.of_those_that_fool_the_bare
+        assert alarm[4 * index + 3] == ("not run" if bare is None else _plain(bare))
     retried = [row for row in document.rows if row.tier == "retries"]
     assert _cells(text, "retries")[2::5] == [str(row.tries) for row in retried]
 
