@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ON_X86_LINUX := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo yes)
 TORCH ?= torch==2.13.0$(if $(ON_X86_LINUX),+cpu)
 
-.PHONY: help demo demo-real test test-slow test-integration test-gpu test-fetch test-kills gpu-all cubin pycuda lint format bench fuzz sbom audit pictures wheel clean
+.PHONY: help demo demo-real test test-slow test-integration test-gpu test-fetch test-kills test-outages gpu-all cubin pycuda lint format bench fuzz sbom audit pictures wheel clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -31,6 +31,9 @@ test-integration: $(VENV)/.ready  ## the tests that start real servers; installs
 	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null || \
 	  (apt-get update -q && apt-get install -qy chromium-headless-shell) || echo "no browser: its tests are skipped"
 	$(BIN)/python -m pytest -m "integration"
+
+test-outages: $(VENV)/.ready  ## cameras that go away 800 times, into benchmarks/results/bench_outages.json (minutes)
+	$(BIN)/python benchmarks/bench_outages.py
 
 test-gpu: $(VENV)/.ready  ## the tests that need an NVIDIA GPU; none of them may be skipped
 	IMMUNOGATE_REQUIRE_GPU=1 $(BIN)/python -m pytest -m "gpu"

@@ -39,6 +39,8 @@ BENCHMARKS = {
     "bench_training": "bench_training",
     "bench_audit": "bench_audit",
     "audit_kills": "audit_kills",
+    "bench_capture": "bench_capture",
+    "bench_outages": "bench_outages",
     "verification": "verification_mobilefacenet_lfw_dev",
     "bench_gpu_kernels": "bench_gpu_kernels",
     "bench_gpu_path": "bench_gpu_path",

@@ -100,6 +100,14 @@ class FaceChain:
         self._path = path
         self._known: Templates | None = None
 
+    def detector_of(self, longest_side: int) -> Detector:
+        """Another detector on the same network, for a camera with a size of its own; close it when done.
+
+        Args:
+            longest_side: not above that of the chain's own, for which an engine may have been built.
+        """
+        return detector_for(self.purifier, self.runners[0], longest_side)
+
     def know(self, templates: Templates) -> None:
         """Match faces with these people where they are recognised, if that is on a GPU; else nothing happens."""
         if self._path is not None and templates is not self._known:

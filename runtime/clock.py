@@ -24,3 +24,8 @@ class StageClock:
                 yield
         finally:
             self.spent_ms[name] = self.spent_ms.get(name, 0.0) + (time.perf_counter_ns() - start) / 1e6
+
+    def add(self, other: StageClock) -> None:
+        """Count the stages of another clock as well."""
+        for name, spent in other.spent_ms.items():
+            self.spent_ms[name] = self.spent_ms.get(name, 0.0) + spent

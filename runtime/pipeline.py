@@ -12,6 +12,7 @@ import logging
 import math
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -19,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from immunogate.runtime.align import GLANCE
-from immunogate.runtime.chain import FaceChain, Recognised
+from immunogate.runtime.chain import MOST_FACES, FaceChain, Recognised
 from immunogate.runtime.clock import StageClock
 from immunogate.runtime.decide import Disagreement, Policy, Reason, Verdict, disagreement, is_poor, judge
+from immunogate.runtime.detect import Detector
 from immunogate.runtime.gallery import Templates
 from immunogate.runtime.match import match, similarity_to
 from immunogate.runtime.profile.spans import mark_frame, span
@@ -75,15 +77,39 @@ class FrameResult:
     latency_ms: dict[str, float]
 
 
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A frame whose faces were found and cropped, on the way to `Gate.finish`."""
+
+    gate: Gate
+    frame: Frame
+    faces: Faces
+    tracks: list[Track]
+    looks: list[Look]
+    clock: StageClock
+
+    @property
+    def fit(self) -> list[Look]:
+        """The looks that have a crop to recognise."""
+        return [look for look in self.looks if look.crop is not None]
+
+    def deny_all(self, error: Exception) -> None:
+        """Deny every face that was to be recognised."""
+        log.error("frame %d of %s: recognition failed", self.frame.index, self.frame.camera, exc_info=error)
+        for look in self.fit:
+            _deny(look, Reason.ERROR, f"{type(error).__name__}: {error}")
+
+
 class Gate:
     """Decides about the faces of one camera's frames, one frame at a time, on one thread.
 
     Args:
-        chain: detector, purifier, recogniser.
+        chain: detector, purifier, recogniser; gates of several cameras share one.
         templates: whom to recognise.
         policy: what to ask for.
         bundle_sha256: goes into every decision.
         limits: of the tracker.
+        detector: finds faces in place of the chain's.
     """
 
     def __init__(
@@ -93,8 +119,10 @@ class Gate:
         policy: Policy,
         bundle_sha256: str,
         limits: TrackLimits | None = None,
+        detector: Detector | None = None,
     ) -> None:
         self._chain = chain
+        self._detector = detector
         chain.know(templates)
         self._templates = templates
         self._policy = policy
@@ -104,11 +132,18 @@ class Gate:
 
     def process(self, frame: Frame) -> FrameResult:
         """Everything the gate has to say about a frame."""
+        begun = self.begin(frame)
+        recognise_together(self._chain, [begun])
+        return self.finish(begun)
+
+    def begin(self, frame: Frame) -> Begun:
+        """Find the faces of a frame, follow them, and cut out those that are due."""
         clock = StageClock()
         mark_frame(frame.index)
+        detector = self._detector or self._chain.detector
         try:
             with clock.stage("detect"):
-                faces = self._chain.detector.detect(frame.pixels)
+                faces = detector.detect(frame.pixels)
         except Exception:  # a gate goes on with the next frame; without faces nobody is let in
             log.exception("frame %d of %s: the detector failed", frame.index, frame.camera)
             faces = Faces.none()
@@ -117,16 +152,14 @@ class Gate:
             tracks = self._tracker.update(faces, thumbnails, frame.media_time)
         with clock.stage("align"):
             looks = self._choose(frame, faces, tracks)
-        fit = [look for look in looks if look.crop is not None]
-        try:
-            self._recognise(frame, fit, clock)
-        except Exception as error:  # every doubt is a deny
-            log.exception("frame %d of %s: recognition failed", frame.index, frame.camera)
-            for look in fit:
-                _deny(look, Reason.ERROR, f"{type(error).__name__}: {error}")
+        return Begun(self, frame, faces, tracks, looks, clock)
+
+    def finish(self, begun: Begun) -> FrameResult:
+        """Decide about the faces of a frame, once `recognise_together` has had them."""
+        mark_frame(begun.frame.index)
         with span("decide"):
-            decisions = [self._decide(frame, look, clock) for look in looks]
-        return FrameResult(frame, faces, tracks, looks, decisions, clock.spent_ms)
+            decisions = [self._decide(begun.frame, look, begun.clock) for look in begun.looks]
+        return FrameResult(begun.frame, begun.faces, begun.tracks, begun.looks, decisions, begun.clock.spent_ms)
 
     def _glance(self, frame: Frame, landmarks: Floats) -> Floats:
         try:
@@ -158,19 +191,18 @@ class Gate:
         else:
             look.crop = crop
 
-    def _recognise(self, frame: Frame, looks: list[Look], clock: StageClock) -> None:
-        if not looks:
-            return
-        crops = np.stack([look.crop for look in looks if look.crop is not None])
-        numbers = [look.track.number for look in looks]
-        found = self._chain.recognise(crops, [frame.index] * len(looks), numbers, clock, each=True)
-        with clock.stage("match"):
-            for row, look in enumerate(looks):
-                fault = found.faults[row] if found.faults else None
-                if fault is None:
-                    self._match(look, found, row)
-                else:
-                    _deny(look, Reason.ERROR, fault)
+    def settle(self, begun: Begun, found: Recognised, first: int) -> None:
+        """Match the faces of a frame, whose rows in ``found`` begin at ``first``; where that fails all are denied."""
+        try:
+            with begun.clock.stage("match"):
+                for row, look in enumerate(begun.fit, first):
+                    fault = found.faults[row] if found.faults else None
+                    if fault is None:
+                        self._match(look, found, row)
+                    else:
+                        _deny(look, Reason.ERROR, fault)
+        except Exception as error:  # every doubt is a deny
+            begun.deny_all(error)
 
     def _match(self, look: Look, found: Recognised, row: int) -> None:
         is_matched = found.known is self._templates
@@ -222,6 +254,39 @@ class Gate:
             frame_disagreement=_rounded(look.apart.frames),
             alarm_signal=look.verdict.signal,
         )
+
+
+def recognise_together(chain: FaceChain, batch: Sequence[Begun]) -> None:
+    """Purify, recognise and match the faces of frames of several gates that share a chain, as one batch.
+
+    Where that fails, each frame is tried by itself: one camera's faces do not deny those of the others.
+    """
+    rows = [(begun.frame.index, look) for begun in batch for look in begun.fit]
+    if not rows:
+        return
+    if len(batch) > 1 and len(rows) > MOST_FACES:
+        recognise_together(chain, batch[:-1])
+        recognise_together(chain, batch[-1:])
+        return
+    clock = StageClock()
+    crops = np.stack([look.crop for _, look in rows if look.crop is not None])
+    indices, numbers = [index for index, _ in rows], [look.track.number for _, look in rows]
+    try:
+        found = chain.recognise(crops, indices, numbers, clock, each=True)
+    except Exception as error:  # nothing was judged yet, so that no face can be counted twice
+        for begun in batch:
+            if len(batch) > 1:
+                recognise_together(chain, [begun])
+            else:
+                begun.deny_all(error)
+        return
+    finally:
+        for begun in batch:
+            begun.clock.add(clock)
+    first = 0
+    for begun in batch:
+        begun.gate.settle(begun, found, first)
+        first += len(begun.fit)
 
 
 def _deny(look: Look, reason: Reason, detail: str) -> None:

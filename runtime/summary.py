@@ -21,6 +21,7 @@ class Summary:
 
     Attributes:
         runners: what ran each network, by its file.
+        cameras: counts of each camera, by its name, where there are several.
     """
 
     frames: int = 0
@@ -31,6 +32,7 @@ class Summary:
     people: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.perf_counter)
     runners: dict[str, str] = field(default_factory=dict)
+    cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
     _samples: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, result: FrameResult) -> None:
@@ -59,6 +61,7 @@ class Summary:
             "reasons": dict(self.reasons),
             "allowed": dict(self.people),
             "runners": self.runners,
+            **({"cameras": self.cameras} if self.cameras else {}),
             "seconds": round(seconds, 3),
             "frames_per_second": round(self.frames / seconds, 2) if seconds > 0 else None,
             "latency_ms": {name: _percentiles(samples) for name, samples in self._samples.items()},
@@ -74,6 +77,7 @@ class Summary:
             f"{self.skipped} skipped, {self.faces} faces",
             f"decisions: {counts}; allowed: {allowed}",
             *([f"networks ran on: {runners_to_text(self.runners)}"] if self.runners else []),
+            *(_camera_to_text(name, counts) for name, counts in self.cameras.items()),
             "",
             f"{'stage':<12}{'p50 ms':>10}{'p99 ms':>10}{'max ms':>10}{'n':>8}",
         ]
@@ -93,6 +97,11 @@ def runners_to_text(runners: dict[str, str]) -> str:
     if len(set(runners.values())) == 1:
         return next(iter(runners.values()))
     return ", ".join(f"{kind} ({name})" for name, kind in runners.items())
+
+
+def _camera_to_text(name: str, counts: dict[str, Any]) -> str:
+    outages = ", ".join(f"{count} {kind}" for kind, count in sorted(counts["outages"].items())) or "none"
+    return f"{name}: {counts['frames']} frames, {counts['skipped']} skipped, outages: {outages}"
 
 
 def _percentiles(samples: list[float]) -> dict[str, float]:

@@ -16,8 +16,7 @@ OPEN_TIMEOUT_MS = 5_000
 """Longest that opening a live source may take, in milliseconds."""
 
 READ_TIMEOUT_MS = 10_000
-"""Longest wait for the next frame, in milliseconds; above the interval between key frames of most cameras, as a
-decoder that joins a stream in between shows nothing before the next one."""
+"""Longest wait for the next frame, in milliseconds."""
 
 CSI_FPS = 30.0
 """Frames per second asked of a CSI camera where none are named."""
@@ -60,20 +59,32 @@ def connect_v4l2(address: Address, fps: float | None = None) -> Capture:
     return capture
 
 
-def connect_rtsp(address: Address, read_timeout_ms: int = READ_TIMEOUT_MS) -> Capture:
-    """Open a network camera by RTSP (RFC 2326) with FFmpeg, over TCP, and wind on to what it shows now.
+def connect_rtsp(
+    address: Address,
+    transport: str | None = None,
+    open_timeout_ms: int = OPEN_TIMEOUT_MS,
+    read_timeout_ms: int = READ_TIMEOUT_MS,
+) -> Capture:
+    """Open a network camera by RTSP (RFC 2326) with FFmpeg and wind on to what it shows now.
 
-    Over UDP a lost packet smears the picture, and a smeared face is a wrong face. Whoever sets
-    OPENCV_FFMPEG_CAPTURE_OPTIONS chooses the transport themselves.
+    Over UDP a lost packet smears the picture, and a smeared face is a wrong face: it is for those who ask for it.
+
+    Args:
+        address: of the camera.
+        transport: tcp or udp; None is what OPENCV_FFMPEG_CAPTURE_OPTIONS says, and else TCP.
+        open_timeout_ms: longest that opening may take, in milliseconds.
+        read_timeout_ms: longest wait for the next frame, in milliseconds.
 
     Raises:
         CameraError: this OpenCV has no FFmpeg, nothing answers as a camera, or no frame comes in time.
     """
     if not has_backend(cv2.CAP_FFMPEG):
         raise CameraError(f"{address.name}: this OpenCV was built without FFmpeg", "Use gst: with an rtspsrc pipeline")
+    if transport is not None:
+        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{transport}"
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     # One thread, because each further one holds a frame of H.264 back for the sake of throughput.
-    options = (*_timeouts(read_timeout_ms), cv2.CAP_PROP_N_THREADS, 1)
+    options = (*_timeouts(open_timeout_ms, read_timeout_ms), cv2.CAP_PROP_N_THREADS, 1)
     capture = open_capture(address.target, cv2.CAP_FFMPEG, options)
     if capture is None or not _skip_backlog(capture):
         raise CameraError(
@@ -83,8 +94,10 @@ def connect_rtsp(address: Address, read_timeout_ms: int = READ_TIMEOUT_MS) -> Ca
     return capture
 
 
-def connect_gstreamer(address: Address, pipeline: str) -> Capture:
-    """Open a GStreamer pipeline that ends in an appsink.
+def connect_gstreamer(
+    address: Address, pipeline: str, open_timeout_ms: int = OPEN_TIMEOUT_MS, read_timeout_ms: int = READ_TIMEOUT_MS
+) -> Capture:
+    """Open a GStreamer pipeline that ends in an appsink; time-outs in milliseconds as of `connect_rtsp`.
 
     Raises:
         UsageError: the pipeline has no appsink.
@@ -100,7 +113,7 @@ def connect_gstreamer(address: Address, pipeline: str) -> Capture:
             f"{address.name} needs GStreamer, and this OpenCV ({cv2.__version__}) was built without it",
             "Its wheels have none: build OpenCV with -D WITH_GSTREAMER=ON and remove the wheel",
         )
-    capture = open_capture(pipeline, cv2.CAP_GSTREAMER, _timeouts(READ_TIMEOUT_MS))
+    capture = open_capture(pipeline, cv2.CAP_GSTREAMER, _timeouts(open_timeout_ms, read_timeout_ms))
     if capture is None:
         raise CameraError(f"{address.name}: the pipeline does not start", "Try it with gst-launch-1.0 -v first")
     return capture
@@ -130,8 +143,8 @@ def csi_pipeline(address: Address, fps: float | None = None) -> str:
     )
 
 
-def _timeouts(read_timeout_ms: int) -> tuple[int, int, int, int]:
-    return cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_timeout_ms
+def _timeouts(open_timeout_ms: int, read_timeout_ms: int) -> tuple[int, int, int, int]:
+    return cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_timeout_ms
 
 
 def _skip_backlog(capture: cv2.VideoCapture) -> bool:

@@ -1,20 +1,16 @@
 """A camera without a lens: a loop of drawn pictures at a camera's pace, for profiles.
 
-It goes through the same `LiveCamera` as a real one, thread and newest frame and all.
+Frames are made in this process when they are asked for: the way from a camera's worker is no part of such a profile.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from immunogate.errors import UsageError
 from immunogate.runtime.camera import Camera
-from immunogate.runtime.camera.live import LiveCamera
 from immunogate.runtime.camera.recorded import RecordedCamera
 from immunogate.structs import Pixels
 
@@ -48,35 +44,6 @@ class LoopedReel:
         """Nothing is held."""
 
 
-class LoopedCapture:
-    """The same at a pace, in the place of `cv2.VideoCapture`.
-
-    Args:
-        pictures: as for `LoopedReel`.
-        rate: frames a second.
-    """
-
-    def __init__(self, pictures: Sequence[Pixels], rate: float) -> None:
-        self._reel = LoopedReel(pictures)
-        self._period = 1 / rate
-        self._due = time.monotonic()
-        self._released = threading.Event()
-
-    def grab(self) -> bool:
-        """Wait for the next frame's time."""
-        self._due += self._period
-        self._released.wait(max(0.0, self._due - time.monotonic()))
-        return not self._released.is_set() and self._reel.advance()
-
-    def retrieve(self) -> tuple[bool, Any]:
-        """The frame."""
-        return True, self._reel.picture()
-
-    def release(self) -> None:
-        """End a wait."""
-        self._released.set()
-
-
 def looped_camera(name: str, pictures: Sequence[Pixels], rate: float) -> Camera:
     """A camera over a loop of pictures.
 
@@ -90,6 +57,4 @@ def looped_camera(name: str, pictures: Sequence[Pixels], rate: float) -> Camera:
     """
     if not 0 <= rate <= FASTEST:
         raise UsageError(f"--rate must be in 0 .. {FASTEST:g} frames a second, got {rate:g}")
-    if rate == 0:
-        return RecordedCamera(name, LoopedReel(pictures), UNPACED, None)
-    return LiveCamera(name, lambda: LoopedCapture(pictures, rate))
+    return RecordedCamera(name, LoopedReel(pictures), rate or UNPACED, None, realtime=rate > 0)

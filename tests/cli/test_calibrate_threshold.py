@@ -85,15 +85,20 @@ def test_everything_is_measured_written_and_said(immunogate: Command, own: Path,
 def test_the_gate_decides_by_all_limits(immunogate: Command, own: Path, faces: Path) -> None:
     from immunogate.cli import build_parser
     from immunogate.cli.run import policy_for
+    from immunogate.cli.run_cameras import settled
 
     assert immunogate("calibrate", "threshold", own, faces).status == 0
     bundle = open_bundle(own)
     limits = bundle.calibration().alarms
     assert limits is not None
     plain = ["run", "--source", "0", "--fmr", "1e-2"]
-    policy = policy_for(bundle, build_parser().parse_args(plain))
+    usual, other = (
+        build_parser().parse_args(words) for words in (plain, [*plain, "--mode", "expected", "--threshold", "0.5"])
+    )
+    settled(usual)
+    settled(other)
+    policy = policy_for(bundle, usual)
     assert [policy.alarm, policy.clone_alarm, policy.frame_alarm] == [limits.limit(name) for name in SIGNALS]
-    other = build_parser().parse_args([*plain, "--mode", "expected", "--threshold", "0.5"])
     assert policy_for(bundle, other).clone_alarm is None  # limits of another mode
 
 

@@ -38,6 +38,7 @@ ALL = commands()
 def test_every_command_of_the_project_is_there() -> None:
     assert {words.split()[0] for words in ALL if words} == {
         *(
+            "config",
             "demo",
             "models",
             "train",
@@ -109,7 +110,7 @@ def test_version(immunogate: Command) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("bogus",), ("run",), ("run", "--bundle", "b"), ("gallery",), ("train",), ("doctor", "--bogus"),
+    [(), ("bogus",), ("config",), ("gallery",), ("train",), ("doctor", "--bogus"),
      ("run", "--bundle", "b", "--gallery", "g", "--source", "0", "--threshold", "high")],
 )  # fmt: skip
 def test_wrong_use_is_status_2_and_names_the_usage(words: Any, immunogate: Command) -> None:

@@ -15,6 +15,7 @@ from immunogate.cli import (
     build,
     bundle,
     calibrate,
+    config,
     demo,
     doctor,
     enroll,
@@ -36,8 +37,10 @@ from immunogate.errors import ImmunogateError, MissingExtraError
 from immunogate.trust import signatures_required
 
 COMMANDS = (
-    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run,
     audit, replay, profile, doctor, sbom,
+    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run,
+    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, config, run,
+    profile, doctor,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}

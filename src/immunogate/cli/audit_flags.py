@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,22 +61,22 @@ def check_audit(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--{flag.replace('_', '-')} needs --audit FILE", "Nothing is set off without a record")
 
 
-def opened_settlement(
+def opened_settlements(
     stack: ExitStack,
     arguments: argparse.Namespace,
     bundle: Bundle,
     chain: FaceChain,
-    policy: Policy,
+    policies: Mapping[str, Policy],
     templates: Templates,
-) -> Settlement | None:
-    """What records the run's decisions and sets off its relay; None without ``--audit``.
+) -> dict[str, Settlement | None]:
+    """What records the decisions of each camera and sets off the relay, in one record; None without ``--audit``.
 
     Raises:
         UsageError: a flag is wrong, or there is no key or program of that name.
         AuditError: the record can not be written.
     """
     if arguments.audit is None:
-        return None
+        return dict.fromkeys(policies)
     from immunogate.runtime.audit.context import context_of
     from immunogate.runtime.audit.evidence import key_from
     from immunogate.runtime.audit.log import AuditLog
@@ -86,11 +87,14 @@ def opened_settlement(
     key = None if arguments.evidence is None else key_from(arguments.evidence)
     relay = None if arguments.on_allow is None else CommandRelay(arguments.on_allow, arguments.on_allow_timeout)
     audit = stack.enter_context(AuditLog(arguments.audit))
-    context = audit.context(context_of(bundle, chain, policy, templates, arguments.threads))
-    settlement = Settlement(audit, context, policy.max_decision_age_ms, relay, key, limits)
-    settlement.begin()
+    settlements: dict[str, Settlement | None] = {}
+    for name, policy in policies.items():
+        context = audit.context(context_of(bundle, chain, policy, templates, arguments.threads))
+        settlement = Settlement(audit, context, policy.max_decision_age_ms, relay, key, limits)
+        settlement.begin()
+        settlements[name] = settlement
     stack.callback(lambda: _say_head(arguments.audit, audit.head))
-    return settlement
+    return settlements
 
 
 def _say_head(path: Path, head: tuple[int, bytes]) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from immunogate.cli.audit_flags import add_audit, check_audit, opened_settlement
+from immunogate.cli.audit_flags import add_audit, check_audit, opened_settlements
 from immunogate.cli.common import (
     add_backend,
     add_bundle,
@@ -21,6 +21,15 @@ from immunogate.cli.common import (
     say_runners,
 )
 from immunogate.cli.interrupt import StopRequest
+from immunogate.cli.run_cameras import (
+    add_cameras,
+    detectors_of,
+    largest_detector,
+    patience_of,
+    policies_of,
+    settled,
+    stream_several,
+)
 from immunogate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_bundle(parser)
     add_gallery(parser)
-    parser.add_argument("--source", required=True, help=SOURCES)
+    add_cameras(parser, SOURCES)
     parser.add_argument("--json", action="store_true", help="one JSON line a decision; the summary goes to stderr")
     parser.add_argument(
         "--annotate", type=Path, metavar="OUT.mp4", help="write a video with boxes, names, outcomes, crops"
@@ -66,20 +75,15 @@ def add_parser(subparsers: Any) -> None:
         "--fmr",
         metavar="RATE",
         type=float,
-        default=1e-3,
         help="false match rate whose threshold is used (default 1e-3)",
     )
     limits.add_argument("--threshold", metavar="COSINE", type=float, help="cosine threshold instead of the bundle's")
     limits.add_argument(
         "--alarm", metavar="SCORE", type=float, help="attack score for an alarm instead of the bundle's"
     )
-    limits.add_argument(
-        "--margin", metavar="COSINE", type=float, default=0.05, help="least distance to the runner-up (default 0.05)"
-    )
-    limits.add_argument("--confirm-frames", metavar="N", type=int, default=3, help="frames that must agree (default 3)")
-    limits.add_argument(
-        "--max-decision-age-ms", metavar="MS", type=float, default=500.0, help="older is a deny (default 500 ms)"
-    )
+    limits.add_argument("--margin", metavar="COSINE", type=float, help="least distance to the runner-up (default 0.05)")
+    limits.add_argument("--confirm-frames", metavar="N", type=int, help="frames that must agree (default 3)")
+    limits.add_argument("--max-decision-age-ms", metavar="MS", type=float, help="older is a deny (default 500 ms)")
     add_audit(parser)
     machine = parser.add_argument_group("how it runs")
     machine.add_argument("--mode", help="inference mode instead of the bundle's; needs --threshold")
@@ -91,10 +95,9 @@ def add_parser(subparsers: Any) -> None:
         "--detector-size",
         metavar="PIXELS",
         type=int,
-        default=640,
         help="longest side for the detector (default 640 pixels)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, backend=None, runner=None)  # usual values come after those of --config
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,15 +106,17 @@ def run(arguments: argparse.Namespace) -> int:
     from immunogate.runtime.camera import open_camera
     from immunogate.runtime.chain import antibody_settings, open_chain
     from immunogate.runtime.gallery import Gallery
+    from immunogate.runtime.gates import BUDGET_SHARE, Gates
     from immunogate.runtime.pipeline import Gate
     from immunogate.runtime.summary import Summary
 
     if arguments.max_frames is not None and arguments.max_frames < 1:
         raise UsageError(f"--max-frames must be at least 1, got {arguments.max_frames}")
     check_audit(arguments)
+    cameras, is_one = settled(arguments)
     bundle = opened_bundle(arguments.bundle)
     antibody_settings(bundle.manifest.purifier, arguments.mode, arguments.seed)  # an unknown mode is named first
-    policy = policy_for(bundle, arguments)
+    policies = policies_of(cameras, lambda own: policy_for(bundle, own), arguments)
     path = chosen_gallery(arguments.gallery)
     with Gallery(path, bundle.manifest.embedding_hash()) as gallery:
         templates = gallery.templates()
@@ -124,18 +129,32 @@ def run(arguments: argparse.Namespace) -> int:
                 mode=arguments.mode,
                 seed=arguments.seed,
                 threads=arguments.threads,
-                longest_side=arguments.detector_size,
+                longest_side=largest_detector(cameras),
                 backend=arguments.backend,
                 runner=arguments.runner,
             )
         )
         runners = say_runners(chain, arguments.runner)
-        camera = stack.enter_context(open_camera(arguments.source, realtime=arguments.realtime))
-        rate = getattr(camera, "fps", ANNOTATED_RATE)  # a recording tells its own
-        video = stack.enter_context(VideoSink(arguments.annotate, rate)) if arguments.annotate else None
         summary = Summary(runners=runners)
-        settlement = opened_settlement(stack, arguments, bundle, chain, policy, templates)
-        _stream(Gate(chain, templates, policy, bundle.sha256), camera, arguments, video, summary, settlement)
+        settlements = opened_settlements(stack, arguments, bundle, chain, policies, templates)
+        if is_one:
+            only = next(iter(cameras.values()))
+            transport, patience = only.rtsp_transport, patience_of(only)
+            camera = stack.enter_context(
+                open_camera(only.uri, realtime=arguments.realtime, transport=transport, patience=patience)
+            )
+            rate = getattr(camera, "fps", ANNOTATED_RATE)  # a recording tells its own
+            video = stack.enter_context(VideoSink(arguments.annotate, rate)) if arguments.annotate else None
+            (policy,), (settlement,) = policies.values(), settlements.values()
+            _stream(Gate(chain, templates, policy, bundle.sha256), camera, arguments, video, summary, settlement)
+        else:
+            detectors = detectors_of(chain, cameras, stack)
+            gates = {
+                name: Gate(chain, templates, policy, bundle.sha256, detector=detectors.get(name))
+                for name, policy in policies.items()
+            }
+            several = Gates(gates, chain, BUDGET_SHARE * arguments.max_decision_age_ms)
+            stream_several(several, cameras, arguments, summary, write_decision, settlements)
     _finish(summary, arguments)
     return 0
 
@@ -209,8 +228,8 @@ def _with_progress(camera: Camera) -> Iterator[Any]:
     return progress(camera, camera.name, camera.expected_frames)
 
 
-def write_decision(decision: Decision, as_json: bool, stream: TextIO) -> None:
-    """One line, flushed, so that whoever listens hears of it at once."""
+def write_decision(decision: Decision, as_json: bool, stream: TextIO, *, with_camera: bool = False) -> None:
+    """One line, flushed, so that whoever listens hears of it at once; JSON always names the camera."""
     if as_json:
         line = decision.to_json()
     else:
@@ -220,6 +239,7 @@ def write_decision(decision: Decision, as_json: bool, stream: TextIO) -> None:
             f"frame {decision.frame:>5}  face {decision.track:>3}  {decision.outcome.upper():<6}{decision.reason:<14}"
             f"{who:<20}{similarity}"
         )
+        line = f"{decision.camera:<16}  {line}" if with_camera else line
     stream.write(line + "\n")
     stream.flush()
 
