@@ -60,7 +60,9 @@ def test_cameras_none_of_which_opens_are_an_error(several: Command, tmp_path: Pa
 
 
 @pytest.mark.data
-def test_decisions_name_their_camera_and_each_has_its_limits(several: Command, data_dir: Path, tmp_path: Path) -> None:
+def test_decisions_name_their_camera_are_recorded_and_each_has_its_limits(
+    several: Command, immunogate: Command, data_dir: Path, tmp_path: Path
+) -> None:
     file, summary = tmp_path / "gate.toml", tmp_path / "summary.json"
     file.write_text(
         f"""
@@ -76,8 +78,12 @@ def test_decisions_name_their_camera_and_each_has_its_limits(several: Command, d
         uri = "{tmp_path}/absent.mp4"
         """
     )
-    done = several("--config", file, "--json", "--summary", summary, "--max-frames", "8")
+    record = tmp_path / "gate.db"
+    done = several("--config", file, "--json", "--summary", summary, "--max-frames", "8", "--audit", record)
     assert done.status == 0, done.err
+    recorded = immunogate("audit", "export", record, "--kind", "decision").lines()
+    assert [one["decision"] for one in recorded] == done.lines()
+    assert immunogate("audit", "verify", record).status == 0
     reasons = {(line["camera"], line["reason"]) for line in done.lines()}
     assert {camera for camera, _ in reasons} == {"front", "far"}
     assert {reason for camera, reason in reasons if camera == "far"} == {"poor_face"}

@@ -37,10 +37,8 @@ from immunogate.errors import ImmunogateError, MissingExtraError
 from immunogate.trust import signatures_required
 
 COMMANDS = (
-    audit, replay, profile, doctor, sbom,
-    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, run,
-    demo, models, train, export, build, verify, inspect, calibrate, evaluate, report, enroll, gallery, config, run,
-    profile, doctor,
+    demo, models, train, export, build, verify, inspect, bundle, calibrate, evaluate, report, enroll, gallery, config,
+    run, audit, replay, profile, doctor, sbom,
 )  # fmt: skip
 INTERRUPTED = 130
 EXTRAS = {"torch": "export", "onnx": "export", "onnxscript": "export", "matplotlib": "train", "skimage": "demo"}
