@@ -32,6 +32,7 @@ from immunogate.manifest import (
     RecogniserEntry,
     Threshold,
 )
+from immunogate.runtime.camera.capture import quieten
 from immunogate.structs import PIXELS
 
 YUNET = "models/face_detection_yunet_2023mar.onnx"
@@ -39,6 +40,12 @@ FITTED, COMPONENTS, CALIBRATED = 900, 850, 350
 TINY_GENES, TINY_EMBEDDING = 64, 16
 
 MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_video() -> None:
+    """FFmpeg asks once in a process how loud it may be: as at a gate, before anybody opens a video."""
+    quieten()
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ def test_what_does_not_go_together_is_refused_by_name(command: Run, given: dict[
         ((), False, "without a teacher"),
         (("--robust",), False, "needs --recogniser"),
         (("--no-purifier", "--together"), True, "exclude each other"),
-        (("--teacher", given["recogniser"], "--teacher-arch", "ir50"), True, ""),
+        (("--teacher", given["recogniser"], "--teacher-arch", "ir50"), True, "as ir50 does not fit"),
     ]
     for words, robust, message in refused:
         with pytest.raises((UsageError, CheckpointError), match=message):
