@@ -233,7 +233,7 @@ ROBUST: dict[str, Any] = {
     "softened": 0.0,
     "average": 0.998,
 }
-"""What ``train recogniser --robust`` begins with. Much higher rates cost clean accuracy that never comes back."""
+"""What ``train recogniser --robust`` begins with, chosen in short trials on people kept for choosing."""
 
 
 def read_settings(
