@@ -58,19 +58,6 @@ def losses(purified: Tensor, clean: Tensor, mask: Tensor, embed: Embed, target: 
     return Losses(weights.identity * identity + pixels + weights.size * size, identity, pixels, size)
 
 
-def relation(embeddings: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared difference between the cosines of all pairs of two faces and those of their targets.
-
-    Source: Park et al., "Relational knowledge distillation", CVPR 2019.
-
-    Args:
-        embeddings: (B, E) of unit length.
-        targets: (B, E) of unit length.
-    """
-    difference = embeddings @ embeddings.T - targets @ targets.T
-    return difference.square().sum() / max(1, len(embeddings) * (len(embeddings) - 1))  # the diagonal is 0
-
-
 def policy_loss(clone_losses: Tensor, masks: Tensor, probabilities: Tensor, *, summed: bool = False) -> Tensor:
     """REINFORCE with the mean of the clones as its baseline, one value for each face, (B,).
 

@@ -11,14 +11,11 @@ from immunogate.training.augment import jittered
 from immunogate.training.draws import batch_indices
 from immunogate.training.purifier.settings import TrainingSettings
 from immunogate.training.recogniser.draws import draws
-from immunogate.training.recogniser.mixing import MIXES, alike
+from immunogate.training.recogniser.mixing import mixed
 from immunogate.training.recogniser.variations import varied
 
 BEND = 1.0
 """Pixels by which the strongest variation bends a face: less than makes another person of it."""
-
-LIKE = 0.7
-"""Share of mixes whose second face is given the light of the first, so that a seam does not show by it."""
 
 
 class People:
@@ -50,19 +47,12 @@ class People:
         settings = self._settings
         draw = draws(settings.seed, number, "mix")
         if draw.random() < settings.mixed:
-            picture = self._mixed(picture, draw)
+            other = int(draw.integers(len(self._faces)))
+            picture = mixed(picture, _pictures(self._faces[other : other + 1])[0], draw)
         if settings.varied:
             own = draws(settings.seed, number, "variation")
             picture = varied(picture, own, settings.varied, settings.varied * BEND)
         return np.clip(picture, 0, 255)
-
-    def _mixed(self, picture: Floats, draw: np.random.Generator) -> Floats:
-        """A new person of two: aligned faces mixed by place or by fineness."""
-        other = int(draw.integers(len(self._faces)))
-        partner = _pictures(self._faces[other : other + 1])[0]
-        partner = partner[:, ::-1] if draw.random() < 0.5 else partner
-        partner = alike(partner, picture) if draw.random() < LIKE else partner
-        return MIXES[int(draw.integers(len(MIXES)))](picture, partner, draw)
 
 
 def _pictures(faces: Tensor) -> Floats:

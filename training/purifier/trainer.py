@@ -40,7 +40,6 @@ from immunogate.training.purifier.objective import (
     losses,
     means_of,
     policy_loss,
-    relation,
 )
 from immunogate.training.purifier.rehearsal import (
     Infections,
@@ -49,6 +48,7 @@ from immunogate.training.purifier.rehearsal import (
     spread,
 )
 from immunogate.training.purifier.settings import TrainingSettings
+from immunogate.training.recogniser.objective import relation
 from immunogate.views import View
 
 MOST_GRADIENT = 1.0

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from immunogate.basis import Eigenbasis
 from immunogate.structs import CROP_SIZE, Floats, Pixels
 from immunogate.training.recogniser.draws import draws, turns
-from immunogate.training.recogniser.mixing import MIXES, Genes, alike
+from immunogate.training.recogniser.mixing import Genes, mixed
 from immunogate.training.recogniser.settings import DistilSettings
 from immunogate.training.recogniser.variations import varied
 
@@ -49,15 +49,12 @@ class Crowd:
 
     def _mixed(self, faces: Floats, second: npt.NDArray[np.intp], draw: np.random.Generator, strength: float) -> Floats:
         """Some of the faces are mixed with their partners; these fewer the calmer it is."""
-        mixed = draw.random(len(faces)) < self._settings.mixed * strength
-        crossed = mixed & (draw.random(len(faces)) < CROSSED)
-        for place in np.flatnonzero(mixed & ~crossed):
+        chosen = draw.random(len(faces)) < self._settings.mixed * strength
+        crossed = chosen & (draw.random(len(faces)) < CROSSED)
+        for place in np.flatnonzero(chosen & ~crossed):
             own = draws(self._settings.seed, int(draw.integers(2**62)), "mix")
-            partner = self._images[second[place]].astype(np.float32)
-            partner = partner[:, ::-1] if own.random() < 0.5 else partner
-            partner = alike(partner, faces[place]) if own.random() < 0.7 else partner
-            faces[place] = MIXES[int(own.integers(len(MIXES)))](faces[place], partner, own)
-        chosen = np.flatnonzero(crossed)
-        if len(chosen):
-            faces[chosen] = self._genes.cross(faces[chosen], self._images[second[chosen]].astype(np.float32), draw)
+            faces[place] = mixed(faces[place], self._images[second[place]].astype(np.float32), own)
+        rows = np.flatnonzero(crossed)
+        if len(rows):
+            faces[rows] = self._genes.cross(faces[rows], self._images[second[rows]].astype(np.float32), draw)
         return np.clip(faces, 0, 255)

@@ -51,6 +51,16 @@ def bands(first: Floats, second: Floats, draw: Draws) -> Floats:
 
 MIXES: tuple[Mix, ...] = (blend, seam, patches, bands)
 
+LIKE = 0.7
+"""Share of partners that are given the light of the first face, so that a seam does not show by it."""
+
+
+def mixed(face: Floats, partner: Floats, draw: Draws) -> Floats:
+    """A new person of two, by one of `MIXES`; half of the partners are mirrored."""
+    partner = partner[:, ::-1] if draw.random() < 0.5 else partner
+    partner = alike(partner, face) if draw.random() < LIKE else partner
+    return MIXES[int(draw.integers(len(MIXES)))](face, partner, draw)
+
 
 def _masked(first: Floats, second: Floats, logits: Floats) -> Floats:
     mask = (1 / (1 + np.exp(-logits))).astype(np.float32)

@@ -46,6 +46,19 @@ class Objective:
     hints: Tensor
 
 
+def relation(embeddings: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared difference between the cosines of all pairs of two faces and those of their targets.
+
+    Source: Park et al., "Relational knowledge distillation", CVPR 2019.
+
+    Args:
+        embeddings: (B, E) of unit length.
+        targets: (B, E) of unit length.
+    """
+    difference = embeddings @ embeddings.T - targets @ targets.T
+    return difference.square().sum() / max(1, len(embeddings) * (len(embeddings) - 1))  # the diagonal is 0
+
+
 def objective(
     embeddings: Tensor, guesses: Sequence[Tensor], labels: Labels, relation_weight: float, hint_weight: float
 ) -> Objective:
@@ -60,10 +73,8 @@ def objective(
     """
     unit = nn.functional.normalize(embeddings.float(), dim=1)
     distance = 1 - (unit * labels.embeddings).sum(dim=1).mean()
-    difference = unit @ unit.T - labels.embeddings @ labels.embeddings.T
-    count = len(unit)
-    relation = difference.square().sum() / (count * (count - 1))  # the diagonal is 0
+    related = relation(unit, labels.embeddings)
     hints = torch.zeros((), device=unit.device)
     for guess, hint in zip(guesses, labels.hints, strict=True):
         hints = hints + (guess - hint).square().float().mean() / len(guesses)
-    return Objective(distance + relation_weight * relation + hint_weight * hints, distance, relation, hints)
+    return Objective(distance + relation_weight * related + hint_weight * hints, distance, related, hints)

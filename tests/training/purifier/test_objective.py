@@ -17,7 +17,6 @@ from immunogate.training.purifier.objective import (  # noqa: E402
     antibody_statistics,
     losses,
     policy_loss,
-    relation,
 )
 
 GENES, CLONES, DRAWS = 4, 6, 40_000
@@ -129,12 +128,3 @@ def test_losses_are_the_paper_s_terms() -> None:
         assert float(found.total[row]) == pytest.approx(mean_square + 3e-3 * chosen + 8 * (1 - cosine), rel=1e-5)
     free = losses(purified, clean, mask, embed, embed(clean), LossWeights(8, 0))
     torch.testing.assert_close(free.total, found.total - 3e-3 * mask.sum(dim=1))
-
-
-def test_relation_is_the_mean_squared_difference_of_the_cosines_of_pairs() -> None:
-    embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    targets = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-    pairs = [(0.0 - 0.8) ** 2, (0.6 - 0.0) ** 2, (0.8 - 0.6) ** 2]
-    torch.testing.assert_close(relation(embeddings, targets), torch.tensor(sum(pairs) / 3))
-    turned = torch.stack([embeddings[:, 1], -embeddings[:, 0]], dim=1)
-    assert float(relation(turned, embeddings)) == pytest.approx(0, abs=1e-6)

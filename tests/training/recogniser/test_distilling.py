@@ -19,7 +19,7 @@ pytestmark = pytest.mark.torch
 from immunogate.networks.checkpoint import load_state  # noqa: E402 - needs torch
 from immunogate.networks.recognisers import load_recogniser, recogniser_spec  # noqa: E402
 from immunogate.training.recogniser.crowd import Crowd  # noqa: E402
-from immunogate.training.recogniser.objective import Projections, objective  # noqa: E402
+from immunogate.training.recogniser.objective import Projections, objective, relation  # noqa: E402
 from immunogate.training.recogniser.teacher import HINT_CHANNELS, Labels, Teacher  # noqa: E402
 from immunogate.training.recogniser.trainer import DivergedError, Trainer, train  # noqa: E402
 from immunogate.training.recogniser.validation import Examination, marks  # noqa: E402
@@ -180,3 +180,12 @@ def test_marks_of_a_clean_case_and_of_chance() -> None:
     chance = marks(noise, own @ np.eye(30, 64, dtype=np.float32), people)
     assert chance.accuracy < 0.65
     assert chance.tar < 0.1
+
+
+def test_relation_is_the_mean_squared_difference_of_the_cosines_of_pairs() -> None:
+    embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    targets = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    pairs = [(0.0 - 0.8) ** 2, (0.6 - 0.0) ** 2, (0.8 - 0.6) ** 2]
+    torch.testing.assert_close(relation(embeddings, targets), torch.tensor(sum(pairs) / 3))
+    turned = torch.stack([embeddings[:, 1], -embeddings[:, 0]], dim=1)
+    assert float(relation(turned, embeddings)) == pytest.approx(0, abs=1e-6)
